@@ -1,0 +1,124 @@
+package import BerthModel
+
+/// What one pass wants done, and what it leaves alone. A value: it can be printed, compared and thrown away.
+package struct Plan: Hashable, Sendable {
+    /// At most one per workload: the next step is planned from what is seen after this one.
+    package var steps: [Step]
+    /// In-flight steps that nobody wants any more.
+    package var cancellations: [WorkloadID]
+    /// The status of every workload as of this pass.
+    package var statuses: [WorkloadStatus]
+    /// When to look again although nothing happens: a backoff or a verification that ends.
+    package var nextLook: MonotonicInstant?
+    /// Engine containers with our labels whose workload nobody told us about: left as they are.
+    package var orphans: [EngineContainerID]
+
+    package init(
+        steps: [Step] = [], cancellations: [WorkloadID] = [], statuses: [WorkloadStatus] = [],
+        nextLook: MonotonicInstant? = nil, orphans: [EngineContainerID] = []
+    ) {
+        self.steps = steps
+        self.cancellations = cancellations
+        self.statuses = statuses
+        self.nextLook = nextLook
+        self.orphans = orphans
+    }
+}
+
+/// One call to the Engine, with the reason for it.
+package struct Step: Hashable, Sendable {
+    package enum Action: Hashable, Sendable {
+        case pull(image: String)
+        case create(ContainerOrder)
+        case start(EngineContainerID)
+        case stop(EngineContainerID, graceSeconds: Int)
+        /// Never with its volumes: `v=1` is not a thing this system can say.
+        case remove(EngineContainerID)
+    }
+
+    package var workload: WorkloadID
+    package var generation: Generation
+    package var action: Action
+    /// For the log and for people.
+    package var reason: String
+
+    package init(workload: WorkloadID, generation: Generation, action: Action, reason: String) {
+        self.workload = workload
+        self.generation = generation
+        self.action = action
+        self.reason = reason
+    }
+}
+
+/// Everything that is needed to create one engine container.
+package struct ContainerOrder: Hashable, Sendable {
+    package var name: String
+    package var workload: WorkloadID
+    package var generation: Generation
+    package var attempt: Int
+    package var spec: WorkloadSpec
+    /// The image id that the reference meant when the plan was made: what is created is what was looked at.
+    package var imageID: String
+    /// The Engine's name of the runtime.
+    package var engineRuntime: String
+    package var fellBackTo: String?
+    /// Volumes that exist already: mounted without copying image content into them.
+    package var existingVolumes: Set<String>
+
+    package init(
+        name: String, workload: WorkloadID, generation: Generation, attempt: Int, spec: WorkloadSpec,
+        imageID: String, engineRuntime: String, fellBackTo: String?, existingVolumes: Set<String>
+    ) {
+        self.name = name
+        self.workload = workload
+        self.generation = generation
+        self.attempt = attempt
+        self.spec = spec
+        self.imageID = imageID
+        self.engineRuntime = engineRuntime
+        self.fellBackTo = fellBackTo
+        self.existingVolumes = existingVolumes
+    }
+
+    /// Unique and deterministic, so that a create that was lost finds its own name again. Starts with a letter and is
+    /// longer than one character whatever the workload's name is, as the Engine demands.
+    package static func name(
+        spec: WorkloadSpec, workload: WorkloadID, generation: Generation, attempt: Int
+    ) -> String {
+        "berth-\(spec.name)-\(workload.text.prefix(13))-g\(generation)-a\(attempt)"
+    }
+}
+
+/// How a step ended.
+package struct StepOutcome: Hashable, Sendable {
+    package enum Result: Hashable, Sendable {
+        case succeeded
+        /// Done already, or overtaken: the next look decides.
+        case superseded
+        case failed(StepFailure)
+        case cancelled
+    }
+
+    package var step: Step
+    package var result: Result
+
+    package init(step: Step, result: Result) {
+        self.step = step
+        self.result = result
+    }
+}
+
+/// Why a step failed, as far as deciding and reporting need it.
+package struct StepFailure: Hashable, Sendable {
+    /// A fixed word: `image_pull_failed`, `create_failed`, …
+    package var reason: String
+    package var message: String
+    /// True where trying the same again cannot help: a malformed reference, a refused value.
+    package var isPermanent: Bool
+
+    package init(reason: String, message: String, isPermanent: Bool) {
+        self.reason = reason
+        self.message = message
+        self.isPermanent = isPermanent
+    }
+}

@@ -1,0 +1,65 @@
+package import BerthModel
+
+/// Decides what one pass does. Pure: the same input, in any order, gives the same plan.
+///
+/// `docs/reconcile.md` has the table of states that this file and `WorkloadPlanner` implement.
+package enum Planner {
+    /// Most creates and starts at once on a host: more make each of them slower without finishing all of them sooner.
+    package static let mostLaunches = 8
+
+    /// - Parameters:
+    ///   - desired: the last accepted and stored state.
+    ///   - observed: one complete look at the Engine.
+    ///   - memory: with the deaths of this look already counted (`ReconcileMemory.noticing`).
+    package static func plan(
+        desired: DesiredState, observed: ObservedHost, memory: ReconcileMemory, now: MonotonicInstant
+    ) -> Plan {
+        var plan = Plan()
+        let containers = Dictionary(grouping: observed.managed, by: \.workload)
+        var candidates: [(urgency: Int, step: Step)] = []
+
+        for id in desired.workloads.keys.sorted() {
+            guard let workload = desired.workloads[id] else { continue }
+            let decision = WorkloadPlanner(
+                workload: workload, containers: containers[id] ?? [], observed: observed,
+                memory: memory.memory(of: workload), inFlight: memory.inFlight[id], now: now
+            ).decide()
+            plan.statuses.append(decision.status)
+            if decision.cancelsInFlight { plan.cancellations.append(id) }
+            if let look = decision.nextLook { plan.nextLook = min(plan.nextLook ?? look, look) }
+            if let step = decision.step { candidates.append((urgency(of: step), step)) }
+        }
+
+        var launches = memory.inFlight.values.count(where: \.isLaunch)
+        for (_, step) in candidates.sorted(by: { ($0.urgency, $0.step.workload) < ($1.urgency, $1.step.workload) }) {
+            if step.isLaunch {
+                guard launches < mostLaunches else { continue }
+                launches += 1
+            }
+            plan.steps.append(step)
+        }
+        plan.orphans = observed.managed.filter { desired.workloads[$0.workload] == nil }.map(\.id).sorted()
+        return plan
+    }
+
+    /// A workload that is down between two containers comes first, tidying up last.
+    private static func urgency(of step: Step) -> Int {
+        switch step.action {
+        case .start: 0
+        case .stop: 1
+        case .create: 2
+        case .pull: 3
+        case .remove: 4
+        }
+    }
+}
+
+extension Step {
+    /// True for the steps that cost the host work and are therefore limited in number.
+    package var isLaunch: Bool {
+        switch action {
+        case .create, .start: true
+        case .pull, .stop, .remove: false
+        }
+    }
+}

@@ -1,0 +1,88 @@
+/// What somebody wants of one workload.
+package struct DesiredWorkload: Hashable, Sendable, Codable {
+    package enum Wish: String, Hashable, Sendable, Codable {
+        case running
+        /// The engine container is stopped and kept.
+        case stopped
+        /// A tombstone: the engine containers are removed, the volumes stay. The only way to remove a workload.
+        case removed
+    }
+
+    package var id: WorkloadID
+    package var generation: Generation
+    package var wish: Wish
+    package var spec: WorkloadSpec
+
+    package init(id: WorkloadID, generation: Generation, wish: Wish, spec: WorkloadSpec) {
+        self.id = id
+        self.generation = generation
+        self.wish = wish
+        self.spec = spec
+    }
+
+    /// Nil where the agent can act on it, else why not. A volume must carry this workload's own id.
+    package var problem: String? {
+        if generation < 1 { return "generation: expected 1 or more, found \(generation)" }
+        if let problem = spec.problem { return problem }
+        let own = VolumeMount.name(for: id)
+        if let foreign = spec.volumes.first(where: { $0.volume != own && !$0.volume.hasPrefix(own + "-") }) {
+            return "volumes: \"\(foreign.volume.prefix(80))\" does not belong to this workload"
+        }
+        return nil
+    }
+}
+
+/// All workloads of one host under one revision.
+package struct DesiredState: Hashable, Sendable, Codable {
+    package private(set) var revision: Revision
+    package private(set) var workloads: [WorkloadID: DesiredWorkload]
+
+    /// The last of several entries with one id counts.
+    package init(revision: Revision, workloads: some Sequence<DesiredWorkload>) {
+        self.revision = revision
+        self.workloads = [:]
+        for workload in workloads { self.workloads[workload.id] = workload }
+    }
+
+    package static let empty = DesiredState(revision: .none, workloads: [])
+
+    /// The state after a delta: entries replace those with the same id, nothing disappears.
+    package func applying(_ changed: some Sequence<DesiredWorkload>, resultingIn revision: Revision) -> DesiredState {
+        var result = self
+        result.revision = revision
+        for workload in changed { result.workloads[workload.id] = workload }
+        return result
+    }
+
+    /// Tells two holders of one revision apart when they do not hold the same thing. Independent of order.
+    package var digest: Fingerprint {
+        var hasher = Fingerprint.Hasher()
+        hasher.combine(revision.number)
+        for id in workloads.keys.sorted() {
+            guard let workload = workloads[id] else { continue }
+            hasher.combine(id.text)
+            hasher.combine(workload.generation)
+            hasher.combine(workload.wish.rawValue)
+            hasher.combine(workload.spec.name)
+            hasher.combine(workload.spec.restart.rawValue)
+            hasher.combine(workload.spec.stopGraceSeconds)
+            hasher.combine(workload.spec.fingerprint.text)
+        }
+        return hasher.finalize()
+    }
+
+    private enum CodingKeys: String, CodingKey { case revision, workloads }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            revision: try container.decode(Revision.self, forKey: .revision),
+            workloads: try container.decode([DesiredWorkload].self, forKey: .workloads))
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(revision, forKey: .revision)
+        try container.encode(workloads.keys.sorted().compactMap { workloads[$0] }, forKey: .workloads)
+    }
+}

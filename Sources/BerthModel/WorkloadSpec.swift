@@ -1,0 +1,190 @@
+/// What somebody wants of one workload, apart from whether it should run.
+package struct WorkloadSpec: Hashable, Sendable, Codable {
+    /// Display name and host name inside; 1 to 64 of letters, digits and hyphens. Not part of the fingerprint: a rename
+    /// alone recreates nothing.
+    package var name: String
+    /// A Docker image reference: `alpine:latest`, `registry:5000/team/app@sha256:…`.
+    package var image: String
+    package var runtime: RuntimeChoice
+    package var resources: Resources
+    /// Replaces the image's command where present.
+    package var command: [String]?
+    package var environment: [String: String]
+    /// Labels of the user, put on the engine container beside ours; keys that start with `berth.` are refused.
+    package var labels: [String: String]
+    package var volumes: [VolumeMount]
+    package var restart: RestartPolicy
+    /// Seconds between the stop signal and the kill; 0 to 600.
+    package var stopGraceSeconds: Int
+
+    package init(
+        name: String, image: String, runtime: RuntimeChoice = .init(), resources: Resources = .init(),
+        command: [String]? = nil, environment: [String: String] = [:], labels: [String: String] = [:],
+        volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10
+    ) {
+        self.name = name
+        self.image = image
+        self.runtime = runtime
+        self.resources = resources
+        self.command = command
+        self.environment = environment
+        self.labels = labels
+        self.volumes = volumes
+        self.restart = restart
+        self.stopGraceSeconds = stopGraceSeconds
+    }
+
+    /// Everything that an engine container cannot change after its creation. A container with another fingerprint is
+    /// replaced.
+    package var fingerprint: Fingerprint {
+        var hasher = Fingerprint.Hasher()
+        hasher.combine(image)
+        hasher.combine(runtime.name)
+        hasher.combine(runtime.necessity.rawValue)
+        hasher.combine(resources.memoryMB)
+        hasher.combine(resources.cpuMillicores)
+        hasher.combine(resources.diskMB)
+        hasher.combine(resources.pids)
+        hasher.combine(command == nil ? 0 : 1)
+        hasher.combine(command ?? [])
+        hasher.combine(environment)
+        hasher.combine(labels)
+        hasher.combine(volumes.count)
+        for volume in volumes {
+            hasher.combine(volume.volume)
+            hasher.combine(volume.path)
+            hasher.combine(volume.access.rawValue)
+        }
+        return hasher.finalize()
+    }
+
+    /// Rules that hold for every spec, whoever sent it. Nil where it is usable, else the first thing that is wrong.
+    package var problem: String? {
+        if name.isEmpty || name.utf8.count > 64 || !name.utf8.allSatisfy(Self.isNameByte) {
+            return "name: expected 1 to 64 letters, digits and hyphens"
+        }
+        if image.isEmpty || image.utf8.count > 512 || image.contains(where: { $0.isWhitespace }) {
+            return "image: expected a reference of 1 to 512 characters without blanks"
+        }
+        if let problem = resources.problem { return problem }
+        if !(0...600).contains(stopGraceSeconds) { return "stop_grace_seconds: expected 0 to 600" }
+        if let key = labels.keys.first(where: { $0.isEmpty || $0.hasPrefix("berth.") }) {
+            return "labels: the key \"\(key.prefix(80))\" is empty or reserved"
+        }
+        if let key = environment.keys.first(where: { $0.isEmpty || $0.contains("=") || $0.contains("\0") }) {
+            return "environment: the name \"\(key.prefix(80))\" is empty or holds '='"
+        }
+        if volumes.count > 16 { return "volumes: expected at most 16" }
+        for volume in volumes {
+            if let problem = volume.problem { return problem }
+        }
+        return nil
+    }
+
+    private static func isNameByte(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"):
+            true
+        default: false
+        }
+    }
+}
+
+/// Limits of one workload.
+package struct Resources: Hashable, Sendable, Codable {
+    /// MiB; memory plus swap. 16 to 1,048,576.
+    package var memoryMB: Int
+    /// Thousandths of a core; 10 to 1,024,000.
+    package var cpuMillicores: Int
+    /// MiB of the writable layer; 64 to 16,777,216.
+    package var diskMB: Int
+    /// Processes and threads; 16 to 1,000,000.
+    package var pids: Int
+
+    package init(memoryMB: Int = 512, cpuMillicores: Int = 500, diskMB: Int = 2048, pids: Int = 512) {
+        self.memoryMB = memoryMB
+        self.cpuMillicores = cpuMillicores
+        self.diskMB = diskMB
+        self.pids = pids
+    }
+
+    var problem: String? {
+        let ranges: [(String, Int, ClosedRange<Int>)] = [
+            ("memory_mb", memoryMB, 16...1_048_576), ("cpu_shares", cpuMillicores, 10...1_024_000),
+            ("disk_mb", diskMB, 64...16_777_216), ("pids", pids, 16...1_000_000),
+        ]
+        for (field, value, range) in ranges where !range.contains(value) {
+            return "\(field): expected \(range.lowerBound) to \(range.upperBound), found \(value)"
+        }
+        return nil
+    }
+}
+
+/// Which container runtime a workload asks for, and how much it insists.
+package struct RuntimeChoice: Hashable, Sendable, Codable {
+    package enum Necessity: String, Sendable, Codable {
+        /// Without that runtime the workload waits, with the reason in its status.
+        case require
+        /// Falls back to `runc` where the host has no such runtime, and says so in the status.
+        case prefer
+    }
+
+    /// `gvisor`, `runc`, or another name that the host maps to an Engine runtime.
+    package var name: String
+    package var necessity: Necessity
+
+    package static let gvisor = "gvisor"
+    package static let runc = "runc"
+
+    package init(name: String = RuntimeChoice.gvisor, necessity: Necessity = .require) {
+        self.name = name
+        self.necessity = necessity
+    }
+}
+
+/// A named volume at a path inside the container.
+package struct VolumeMount: Hashable, Sendable, Codable {
+    package enum Access: String, Sendable, Codable { case readWrite, readOnly }
+
+    /// The Engine's name of the volume: derived from the workload's id once and stored, never from a display name.
+    package var volume: String
+    /// Absolute, normalised, not `/`.
+    package var path: String
+    package var access: Access
+
+    package init(volume: String, path: String, access: Access = .readWrite) {
+        self.volume = volume
+        self.path = path
+        self.access = access
+    }
+
+    /// Only names that this system gives out: a path or another program's volume can never be asked for.
+    package static func name(for workload: WorkloadID) -> String { "berth-\(workload.text)" }
+
+    var problem: String? {
+        let allowed = volume.utf8.allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"): true
+            default: false
+            }
+        }
+        if !allowed || !volume.hasPrefix("berth-") || volume.utf8.count > 96 {
+            return "volumes: expected a name of at most 96 of a-z, 0-9 and '-' that starts with \"berth-\""
+        }
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        let normalised = path.hasPrefix("/") && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+        if !normalised || path.utf8.count > 1024 || path.contains("\0") {
+            return "volumes: expected an absolute path without '.', '..' or empty parts, not '/'"
+        }
+        return nil
+    }
+}
+
+/// When the agent starts a container again whose main process ended.
+package enum RestartPolicy: String, Hashable, Sendable, Codable {
+    case always
+    /// Exit code 0 is an ordered end: the workload is then `stopped`.
+    case onFailure
+    case never
+}

@@ -1,0 +1,120 @@
+/// Where one workload is on its way. Unknown words of a newer peer are kept, not refused.
+package enum WorkloadPhase: Hashable, Sendable, Codable {
+    /// Accepted, nothing done yet, or waiting for what `reason` says.
+    case waiting
+    case pulling
+    case creating
+    case starting
+    case running
+    case stopping
+    case stopped
+    /// Ended by itself; the next start is due after a delay.
+    case backoff
+    /// Cannot go on without a change; `reason` and `message` say why.
+    case failed
+    /// The engine containers are gone, the volumes are kept.
+    case removed
+    case unrecognised(String)
+
+    private static let words: [(WorkloadPhase, String)] = [
+        (.waiting, "waiting"), (.pulling, "pulling"), (.creating, "creating"), (.starting, "starting"),
+        (.running, "running"), (.stopping, "stopping"), (.stopped, "stopped"), (.backoff, "backoff"),
+        (.failed, "failed"), (.removed, "removed"),
+    ]
+
+    package var word: String {
+        if case .unrecognised(let word) = self { return word }
+        return Self.words.first { $0.0 == self }?.1 ?? "waiting"
+    }
+
+    package init(word: String) { self = Self.words.first { $0.1 == word }?.0 ?? .unrecognised(word) }
+
+    package init(from decoder: any Decoder) throws {
+        self.init(word: try decoder.singleValueContainer().decode(String.self))
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(word)
+    }
+}
+
+/// What the agent last knew of one workload. The latest one counts; it is sent until it is acknowledged.
+package struct WorkloadStatus: Hashable, Sendable, Codable {
+    package var workload: WorkloadID
+    /// The generation that this status speaks of: wishes of a later one are not yet reflected.
+    package var generation: Generation
+    package var phase: WorkloadPhase
+    /// A fixed word for programs, for example `image_pull_failed`; nil where all is well.
+    package var reason: String?
+    /// For people; never holds a secret.
+    package var message: String?
+    package var engineContainer: EngineContainerID?
+    /// Of the container that runs now or ran last.
+    package var imageID: String?
+    package var address: String?
+    package var exitCode: Int?
+    package var outOfMemory: Bool
+    /// Starts of the current engine container after its first one.
+    package var restarts: Int
+    /// True where the engine container was created on a volume that existed before; nil where there is no container.
+    package var volumeKept: Bool?
+    /// Seconds since 1970 UTC at which the phase was entered, by the host's wall clock.
+    package var since: Double
+    /// Seconds since 1970 UTC at which the main process started; nil where it does not run.
+    package var startedAt: Double?
+    /// Limits that this host does not enforce, each with the reason.
+    package var unenforced: [String: String]
+
+    package init(
+        workload: WorkloadID, generation: Generation, phase: WorkloadPhase, reason: String? = nil,
+        message: String? = nil, engineContainer: EngineContainerID? = nil, imageID: String? = nil,
+        address: String? = nil, exitCode: Int? = nil, outOfMemory: Bool = false, restarts: Int = 0,
+        volumeKept: Bool? = nil, since: Double = 0, startedAt: Double? = nil, unenforced: [String: String] = [:]
+    ) {
+        self.workload = workload
+        self.generation = generation
+        self.phase = phase
+        self.reason = reason
+        self.message = message
+        self.engineContainer = engineContainer
+        self.imageID = imageID
+        self.address = address
+        self.exitCode = exitCode
+        self.outOfMemory = outOfMemory
+        self.restarts = restarts
+        self.volumeKept = volumeKept
+        self.since = since
+        self.startedAt = startedAt
+        self.unenforced = unenforced
+    }
+
+    /// Equal apart from the moment: nothing worth sending again.
+    package func saysTheSame(as other: WorkloadStatus) -> Bool {
+        var copy = other
+        copy.since = since
+        return copy == self
+    }
+}
+
+/// Progress of the work on one workload. Lossy: only the latest matters.
+package struct WorkloadProgress: Hashable, Sendable, Codable {
+    package enum Stage: String, Hashable, Sendable, Codable { case pulling, creating, starting, configuring }
+
+    package var workload: WorkloadID
+    package var generation: Generation
+    package var stage: Stage
+    /// Bytes done of `totalBytes`; both 0 where the stage has no bytes.
+    package var doneBytes: Int
+    package var totalBytes: Int
+
+    package init(
+        workload: WorkloadID, generation: Generation, stage: Stage, doneBytes: Int = 0, totalBytes: Int = 0
+    ) {
+        self.workload = workload
+        self.generation = generation
+        self.stage = stage
+        self.doneBytes = doneBytes
+        self.totalBytes = totalBytes
+    }
+}
