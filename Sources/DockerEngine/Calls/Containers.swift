@@ -1,0 +1,98 @@
+import FoundationEssentials
+import NIOHTTP1
+
+extension DockerEngine {
+    /// - Parameter filters: as the Engine documents them, for example `["label": ["a=b"], "status": ["running"]]`.
+    package func listContainers(
+        all: Bool = true, filters: [String: [String]] = [:]
+    ) async throws -> [ContainerSummary] {
+        var query = QueryItems()
+        if all { query.add("all", "1") }
+        try query.add(filters: filters)
+        return try await get(query.target(versioned("/containers/json")), call: "container list")
+    }
+
+    package func inspectContainer(_ id: String) async throws -> ContainerDetails {
+        try await get(
+            versioned("/containers/\(Self.segment(id))/json"), call: "container inspect", object: id,
+            deadline: deadlines.inspect)
+    }
+
+    /// - Returns: the new container's id, and the Engine's warnings.
+    package func createContainer(
+        name: String, _ specification: ContainerSpecification
+    ) async throws -> ContainerCreated {
+        var query = QueryItems()
+        query.add("name", name)
+        let answer = try await post(
+            query.target(versioned("/containers/create")), body: specification, call: "container create", object: name)
+        return try decode(answer.body, call: "container create", object: name)
+    }
+
+    /// Whether a call changed anything, or found its end reached already (304).
+    package enum Effect: Hashable, Sendable { case changed, alreadySo }
+
+    @discardableResult
+    package func startContainer(_ id: String) async throws -> Effect {
+        let answer = try await send(
+            .POST, versioned("/containers/\(Self.segment(id))/start"), call: "container start", object: id,
+            deadline: deadlines.start)
+        return answer.status == 304 ? .alreadySo : .changed
+    }
+
+    /// Sends the stop signal, and after `graceSeconds` the kill; the call lasts that long.
+    @discardableResult
+    package func stopContainer(_ id: String, graceSeconds: Int) async throws -> Effect {
+        var query = QueryItems()
+        query.add("t", String(graceSeconds))
+        let answer = try await send(
+            .POST, query.target(versioned("/containers/\(Self.segment(id))/stop")), call: "container stop", object: id,
+            deadline: .seconds(graceSeconds) + deadlines.answer)
+        return answer.status == 304 ? .alreadySo : .changed
+    }
+
+    package func killContainer(_ id: String, signal: String = "KILL") async throws {
+        var query = QueryItems()
+        query.add("signal", signal)
+        _ = try await send(
+            .POST, query.target(versioned("/containers/\(Self.segment(id))/kill")), call: "container kill", object: id)
+    }
+
+    /// Removes the container and leaves its volumes, anonymous ones too: there is no way to ask for anything else.
+    package func removeContainer(_ id: String, force: RemovalForce = .onlyStopped) async throws {
+        var query = QueryItems()
+        query.add("v", "0")
+        if force == .killFirst { query.add("force", "1") }
+        _ = try await send(
+            .DELETE, query.target(versioned("/containers/\(Self.segment(id))")), call: "container remove", object: id)
+    }
+
+    package enum RemovalForce: Hashable, Sendable { case onlyStopped, killFirst }
+
+    /// Waits until the container does not run, and gives its exit code.
+    package func waitContainer(_ id: String, deadline: Duration) async throws -> Int {
+        struct Body: Decodable, Sendable { var StatusCode: Int }
+        let answer = try await send(
+            .POST, versioned("/containers/\(Self.segment(id))/wait"), call: "container wait", object: id,
+            deadline: deadline)
+        let body: Body = try decode(answer.body, call: "container wait", object: id)
+        return body.StatusCode
+    }
+
+    /// One sample, without the second that the Engine otherwise takes to compute a rate.
+    package func oneShotStats(_ id: String) async throws -> ContainerStats {
+        var query = QueryItems()
+        query.add("stream", "0")
+        query.add("one-shot", "1")
+        return try await get(
+            query.target(versioned("/containers/\(Self.segment(id))/stats")), call: "container stats", object: id,
+            deadline: .seconds(2))
+    }
+}
+
+extension QueryItems {
+    mutating func add(filters: [String: [String]]) throws {
+        guard !filters.isEmpty else { return }
+        add("filters", String(decoding: try JSONEncoder().encode(filters), as: UTF8.self))
+    }
+}

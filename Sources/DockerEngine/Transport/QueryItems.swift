@@ -1,0 +1,25 @@
+/// Builds the query of a request target.
+struct QueryItems {
+    private var items: [String] = []
+
+    mutating func add(_ name: String, _ value: String) { items.append("\(name)=\(Self.encoded(value))") }
+
+    func target(_ path: String) -> String { items.isEmpty ? path : "\(path)?\(items.joined(separator: "&"))" }
+
+    /// Everything but the unreserved characters of RFC 3986 becomes `%XX`.
+    static func encoded(_ text: String) -> String {
+        let digits = Array("0123456789ABCDEF".utf8)
+        var result: [UInt8] = []
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
+                UInt8(ascii: "~"):
+                result.append(byte)
+            default:
+                result += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+            }
+        }
+        return String(decoding: result, as: UTF8.self)
+    }
+}
