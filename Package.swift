@@ -19,6 +19,7 @@ let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioExtras = Target.Dependency.product(name: "NIOExtras", package: "swift-nio-extras")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
@@ -83,10 +84,21 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        .target(name: "ProgramEntry", dependencies: ["ServiceRuntime", arguments], swiftSettings: strict),
         .executableTarget(
-            name: "berth-agent", dependencies: ["HostAgent", "ServiceRuntime", arguments, logging], swiftSettings: strict),
+            name: "berth-agent",
+            dependencies: [
+                "BerthModel", "HostAgent", "ProgramEntry", "ServiceRuntime", "WebSocketTransport", nio, nioPosix, arguments,
+                logging, lifecycle, unixSignals,
+            ],
+            swiftSettings: strict),
         .executableTarget(
-            name: "berth-server", dependencies: ["ControlPlane", "ServiceRuntime", arguments, logging], swiftSettings: strict),
+            name: "berth-server",
+            dependencies: [
+                "BerthModel", "ControlPlane", "ControlPlaneCore", "ControlPlaneStore", "ProgramEntry", "ServiceRuntime",
+                nioPosix, arguments, logging, lifecycle, unixSignals,
+            ],
+            swiftSettings: strict),
 
         .testTarget(
             name: "DecisionTests",

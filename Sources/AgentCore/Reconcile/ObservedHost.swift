@@ -76,7 +76,7 @@ package enum ContainerState: Hashable, Sendable {
     case created
     /// - Parameters:
     ///   - startedAt: wall clock of the host, seconds since 1970 UTC, for people.
-    ///   - upFor: time since the start, for decisions.
+    ///   - upFor: for decisions: time since it was first seen running, by a clock that nobody can set.
     case running(startedAt: Double, upFor: Milliseconds)
     case paused
     case restarting
@@ -104,8 +104,6 @@ package enum ContainerState: Hashable, Sendable {
             self.startedAt = startedAt
             self.finishedAt = finishedAt
         }
-
-        package var ranFor: Milliseconds { Milliseconds(Int(max(0, finishedAt - startedAt) * 1000)) }
     }
 
     /// True while its processes may write to a volume.

@@ -57,7 +57,7 @@ package struct ContainerOrder: Hashable, Sendable {
     package var generation: Generation
     package var attempt: Int
     package var spec: WorkloadSpec
-    /// The image id that the reference meant when the plan was made: what is created is what was looked at.
+    /// The image id that the reference meant when the plan was made.
     package var imageID: String
     /// The Engine's name of the runtime.
     package var engineRuntime: String

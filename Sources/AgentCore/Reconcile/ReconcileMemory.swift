@@ -79,7 +79,6 @@ package struct ReconcileMemory: Hashable, Sendable {
         guard memory.countedDeath != exit else { return self }
         memory.countedDeath = exit
         memory.restarts += 1
-        if exit.ranFor >= Self.healthyAfter { memory.failures = 0 }
         memory.failures += 1
         // The first death after a healthy time is answered at once: most are a restart that somebody wanted.
         memory.notBefore =

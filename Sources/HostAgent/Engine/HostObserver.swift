@@ -1,0 +1,209 @@
+package import AgentCore
+package import BerthModel
+package import DockerEngine
+package import Logging
+import ServiceRuntime
+
+/// Looks at the Engine. The list is the base, because it takes no container's lock; what changed since the last look is
+/// inspected, each with a deadline of its own. What events say only marks what to look at again.
+package actor HostObserver {
+    private struct Seen {
+        var listed: String
+        var details: ContainerDetails
+        /// When this run of the main process was first seen, by the clock that decides.
+        var runningSince: MonotonicInstant?
+    }
+
+    private let agent: AgentID
+    private let link: EngineLink
+    private let runtimeNames: [String: String]
+    private let time: MonotonicTime
+    private let log: Logger
+
+    private var seen: [String: Seen] = [:]
+    private var images: [String: ImagePresence] = [:]
+    private var volumes: Set<String>?
+    private var runtimes: [String: String]?
+    private(set) var info: EngineInfo?
+
+    package init(
+        agent: AgentID, link: EngineLink, runtimeNames: [String: String], time: MonotonicTime, log: Logger
+    ) {
+        self.agent = agent
+        self.link = link
+        self.runtimeNames = runtimeNames
+        self.time = time
+        self.log = log
+    }
+
+    // MARK: what may have changed
+
+    package func containerChanged(_ id: String) { seen[id]?.listed = "" }
+    package func imagesChanged() { images = [:] }
+    package func volumesChanged() { volumes = nil }
+
+    /// Events may have been missed: everything is looked at again.
+    package func everythingMayHaveChanged() {
+        for id in seen.keys { seen[id]?.listed = "" }
+        images = [:]
+        volumes = nil
+        runtimes = nil
+    }
+
+    // MARK: looking
+
+    /// One complete look. Throws where the Engine does not give one: then nothing is planned.
+    package func observe(for desired: DesiredState) async throws -> ObservedHost {
+        let engine = try await link.engine()
+        if runtimes == nil { try await readInfo(engine) }
+        let list = try await engine.listContainers()
+        var managed: [ObservedContainer] = []
+        var writers: [String: [EngineContainerID]] = [:]
+        var ours: [(ContainerSummary, ContainerLabels.Identity)] = []
+        for summary in list {
+            if let identity = ContainerLabels.identity(summary.labels, agent: agent) {
+                ours.append((summary, identity))
+            } else if ["running", "paused", "restarting"].contains(summary.state) {
+                for volume in Self.writableVolumes(summary) {
+                    writers[volume, default: []].append(EngineContainerID(validated: summary.id))
+                }
+            }
+        }
+        let stale = ours.map(\.0).filter { seen[$0.id]?.listed != $0.state }
+        try await inspect(stale, engine)
+        for (summary, identity) in ours { managed.append(container(summary, identity)) }
+        let present = Set(ours.map(\.0.id))
+        seen = seen.filter { present.contains($0.key) }
+        let withContainer = Set(managed.map { "\($0.workload) \($0.fingerprint)" })
+        let lacking = desired.workloads.values.filter {
+            $0.wish == .running && !withContainer.contains("\($0.id) \($0.spec.fingerprint)")
+        }
+        if !lacking.isEmpty { try await lookUp(lacking, engine) }
+        return ObservedHost(
+            managed: managed, foreignWriters: writers, images: images, runtimes: runtimes ?? [:], volumes: volumes ?? [])
+    }
+
+    private func readInfo(_ engine: DockerEngine) async throws {
+        let info = try await engine.info()
+        self.info = info
+        let offered = info.runtimes ?? [:]
+        runtimes = runtimeNames.filter { offered[$0.value] != nil }
+    }
+
+    /// Images and volumes of workloads that need a new container.
+    private func lookUp(_ workloads: [DesiredWorkload], _ engine: DockerEngine) async throws {
+        if volumes == nil { volumes = Set(try await engine.listVolumes(filters: ["name": ["berth-"]]).map(\.name)) }
+        for reference in Set(workloads.map(\.spec.image)).sorted() where images[reference] == nil {
+            do {
+                images[reference] = .present(imageID: try await engine.inspectImage(reference).id)
+            } catch let error as EngineError where error.status == 404 {
+                images[reference] = .absent
+            } catch let error as EngineError where error.status != nil {
+                // A reference that the Engine cannot read: the pull will say so, and fail that workload alone.
+                images[reference] = .absent
+            }
+        }
+    }
+
+    /// A container whose inspect does not answer becomes unknown, and only that one.
+    private func inspect(_ summaries: [ContainerSummary], _ engine: DockerEngine) async throws {
+        let results = try await withThrowingTaskGroup(of: (ContainerSummary, Result<ContainerDetails, EngineError>).self) { group in
+            var waiting = summaries.makeIterator()
+            func addNext() {
+                guard let summary = waiting.next() else { return }
+                group.addTask {
+                    do {
+                        return (summary, .success(try await engine.inspectContainer(summary.id)))
+                    } catch let error as EngineError {
+                        return (summary, .failure(error))
+                    }
+                }
+            }
+            for _ in 0..<8 { addNext() }
+            var results: [(ContainerSummary, Result<ContainerDetails, EngineError>)] = []
+            for try await result in group {
+                results.append(result)
+                addNext()
+            }
+            return results
+        }
+        for (summary, result) in results {
+            switch result {
+            case .success(let details): remember(summary, details)
+            case .failure(let error) where error.kind == .unreachable: throw error
+            case .failure(let error):
+                // 404: gone between list and inspect; the event of its end brings the next look.
+                seen[summary.id] = nil
+                if error.status != 404 {
+                    log.warning("container cannot be inspected", metadata: ["error": "\(error)"])
+                }
+            }
+        }
+    }
+
+    private func remember(_ summary: ContainerSummary, _ details: ContainerDetails) {
+        let before = seen[summary.id]
+        var since: MonotonicInstant?
+        if details.state.status == "running" {
+            let sameRun = before?.details.state.startedAt == details.state.startedAt
+            since = sameRun ? before?.runningSince ?? time.now : time.now
+        }
+        // The list may be older than the inspect; the next look compares with what the inspect said.
+        seen[summary.id] = Seen(listed: details.state.status, details: details, runningSince: since)
+    }
+
+    private func container(_ summary: ContainerSummary, _ identity: ContainerLabels.Identity) -> ObservedContainer {
+        let known = seen[summary.id]
+        return ObservedContainer(
+            id: EngineContainerID(validated: summary.id),
+            name: String((summary.names.first ?? summary.id).drop { $0 == "/" }),
+            workload: identity.workload, generation: identity.generation, fingerprint: identity.fingerprint,
+            attempt: identity.attempt, state: known.map(state) ?? .unknown,
+            imageID: known?.details.image ?? summary.imageID, writableVolumes: Self.writableVolumes(summary),
+            address: known?.details.address, volumeKept: identity.volumeKept, fellBackTo: identity.fellBackTo)
+    }
+
+    private func state(_ seen: Seen) -> ContainerState {
+        let state = seen.details.state
+        switch state.status {
+        case "created": return .created
+        case "running":
+            let upFor = seen.runningSince.map { time.now - $0 } ?? .zero
+            return .running(startedAt: Timestamp.seconds(state.startedAt) ?? 0, upFor: upFor)
+        case "paused": return .paused
+        case "restarting": return .restarting
+        case "removing": return .removing
+        case "dead": return .dead
+        case "exited":
+            return .exited(
+                .init(
+                    code: state.exitCode, outOfMemory: state.isOutOfMemory, error: state.error,
+                    startedAt: max(0, Timestamp.seconds(state.startedAt) ?? 0),
+                    finishedAt: max(0, Timestamp.seconds(state.finishedAt) ?? 0)))
+        default: return .unknown
+        }
+    }
+
+    private static func writableVolumes(_ summary: ContainerSummary) -> [String] {
+        summary.mounts.filter { $0.type == "volume" && $0.isWritable }.compactMap(\.name)
+    }
+
+    // MARK: for others
+
+    /// Pids of the main processes that run, for the samples.
+    package func runningProcesses() -> [(workload: WorkloadID, container: String, pid: Int, startedAt: String)] {
+        seen.values.compactMap { seen in
+            guard seen.details.state.status == "running", seen.details.state.pid > 0,
+                let identity = ContainerLabels.identity(seen.details.configuration.labels ?? [:], agent: agent)
+            else { return nil }
+            return (identity.workload, seen.details.id, seen.details.state.pid, seen.details.state.startedAt)
+        }
+    }
+
+    package func engineInfo() async throws -> (EngineInfo, APIVersion, [String]) {
+        let engine = try await link.engine()
+        if info == nil || runtimes == nil { try await readInfo(engine) }
+        guard let info else { throw CancellationError() }
+        return (info, engine.version, (runtimes ?? [:]).keys.sorted())
+    }
+}

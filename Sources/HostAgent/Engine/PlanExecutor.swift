@@ -1,0 +1,100 @@
+package import AgentCore
+package import BerthModel
+import DockerEngine
+
+/// Carries out one step. Decides nothing: what a call's answer means for the workload is decided from the next look.
+package struct PlanExecutor: Sendable {
+    let agent: AgentID
+    let link: EngineLink
+    let puller: ImagePuller
+
+    package init(agent: AgentID, link: EngineLink) {
+        self.agent = agent
+        self.link = link
+        puller = ImagePuller(link: link)
+    }
+
+    /// - Parameter progress: bytes of a pull.
+    package func run(
+        _ step: Step, progress: @escaping @Sendable (_ done: Int, _ total: Int) async -> Void
+    ) async -> StepOutcome {
+        do {
+            let result = try await perform(step, progress)
+            return StepOutcome(step: step, result: result)
+        } catch let error as EngineError {
+            await link.failed(error)
+            return StepOutcome(step: step, result: StepResults.result(of: step.action, error))
+        } catch {
+            return StepOutcome(step: step, result: .cancelled)
+        }
+    }
+
+    private func perform(
+        _ step: Step, _ progress: @escaping @Sendable (Int, Int) async -> Void
+    ) async throws -> StepOutcome.Result {
+        let engine = try await link.engine()
+        switch step.action {
+        case .pull(let image):
+            try await puller.pull(image, listener: progress)
+        case .create(let order):
+            do {
+                _ = try await engine.createContainer(name: order.name, ContainerTemplate.specification(order, agent: agent))
+            } catch let error as EngineError where error.status == 409 {
+                guard try await isOurs(order, engine) else { throw error }
+                return .superseded
+            }
+        case .start(let id):
+            try await engine.startContainer(id.text)
+        case .stop(let id, let graceSeconds):
+            try await engine.stopContainer(id.text, graceSeconds: graceSeconds)
+        case .remove(let id):
+            try await engine.removeContainer(id.text)
+        }
+        return .succeeded
+    }
+
+    /// A name that is taken is taken by ourselves where an earlier call was made whose answer never came.
+    private func isOurs(_ order: ContainerOrder, _ engine: DockerEngine) async throws -> Bool {
+        let details = try await engine.inspectContainer(order.name)
+        let identity = ContainerLabels.identity(details.configuration.labels ?? [:], agent: agent)
+        return identity?.workload == order.workload && identity?.fingerprint == order.spec.fingerprint
+    }
+}
+
+/// What an error of the Engine means for a step.
+enum StepResults {
+    static func result(of action: Step.Action, _ error: EngineError) -> StepOutcome.Result {
+        switch (action, error.kind) {
+        case (_, .unreachable): .superseded
+        case (.stop, .refused(404)), (.remove, .refused(404)): .succeeded
+        case (.start, .refused(404)): .superseded
+        case (.remove, .refused(409)): .superseded
+        default: .failed(failure(of: action, error))
+        }
+    }
+
+    private static func failure(of action: Step.Action, _ error: EngineError) -> StepFailure {
+        let (reason, isPermanent): (String, Bool)
+        switch action {
+        case .pull: (reason, isPermanent) = pullReason(error)
+        case .create: (reason, isPermanent) = ("create_failed", error.status == 400)
+        case .start: (reason, isPermanent) = ("start_failed", false)
+        case .stop: (reason, isPermanent) = ("stop_failed", false)
+        case .remove: (reason, isPermanent) = ("remove_failed", false)
+        }
+        return StepFailure(
+            reason: error.kind == .timedOut ? "\(reason)_timeout" : reason, message: String(error.description.prefix(1000)),
+            isPermanent: isPermanent)
+    }
+
+    private static func pullReason(_ error: EngineError) -> (String, Bool) {
+        let words = error.message.lowercased()
+        if error.status == 400 || words.contains("invalid reference") { return ("image_reference_invalid", true) }
+        if error.status == 404 || words.contains("not found") || words.contains("manifest unknown")
+            || words.contains("does not exist")
+        {
+            return ("image_not_found", false)
+        }
+        return ("image_pull_failed", false)
+    }
+}

@@ -1,0 +1,73 @@
+/// What `berth-agent status` shows: the running agent's own view.
+package struct AgentReport: Codable, Hashable, Sendable {
+    package struct ControlPlane: Codable, Hashable, Sendable {
+        package var url: String
+        /// `connecting`, `connected` or `waiting`.
+        package var state: String
+        package var epoch: Int?
+        /// Why it waits.
+        package var reason: String?
+    }
+
+    package struct Engine: Codable, Hashable, Sendable {
+        package var endpoint: String
+        /// Nil before the first call.
+        package var reachable: Bool?
+        package var error: String?
+    }
+
+    package struct Workload: Codable, Hashable, Sendable {
+        package var id: String
+        package var name: String
+        package var wanted: String
+        package var generation: Int
+        package var phase: String
+        package var reason: String?
+        package var message: String?
+        package var container: String?
+        package var address: String?
+        package var restarts: Int
+    }
+
+    package var agent: String
+    package var name: String
+    package var version: String
+    package var pid: Int
+    package var revision: Int
+    package var controlPlane: ControlPlane
+    package var engine: Engine
+    /// Milliseconds since the last complete pass.
+    package var lastPassMilliseconds: Int?
+    package var workloads: [Workload]
+
+    private enum CodingKeys: String, CodingKey {
+        case agent, name, version, pid, revision, engine, workloads
+        case controlPlane = "control_plane"
+        case lastPassMilliseconds = "last_pass_ms"
+    }
+
+    /// For people.
+    package var text: String {
+        var lines = [
+            "agent          \(name) (\(agent)), version \(version), pid \(pid)",
+            "control plane  \(controlPlane.url): \(controlPlane.state)\(controlPlane.reason.map { ", \($0)" } ?? "")",
+            "engine         \(engine.endpoint): \(Self.word(engine.reachable))\(engine.error.map { ", \($0)" } ?? "")",
+            "desired state  revision \(revision), \(workloads.count) workloads",
+        ]
+        for workload in workloads {
+            let detail = [workload.reason, workload.message].compactMap { $0 }.joined(separator: ": ")
+            lines.append(
+                "  \(workload.name)  \(workload.phase)  \(workload.address ?? "-")  \(workload.id)"
+                    + (detail.isEmpty ? "" : "  (\(detail))"))
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private static func word(_ reachable: Bool?) -> String {
+        switch reachable {
+        case true?: "reachable"
+        case false?: "not reachable"
+        case nil: "not asked yet"
+        }
+    }
+}

@@ -1,0 +1,27 @@
+import AgentCore
+import BerthModel
+
+/// One round: what is wanted, what is there, what to do, what to say. Reads top to bottom; decides nothing itself.
+struct ReconcilePass {
+    let desired: DesiredState
+    let memory: ReconcileMemory
+    let now: MonotonicInstant
+    let random: Double
+
+    struct Result {
+        var plan: Plan
+        var memory: ReconcileMemory
+        var running: Set<WorkloadID>
+    }
+
+    /// Throws where the look was not complete: then nothing is planned and nothing is touched.
+    func run(_ observer: HostObserver) async throws -> Result {
+        let observed = try await observer.observe(for: desired)
+        var memory = self.memory.noticing(observed, desired: desired, now: now, random: random)
+        let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now)
+        for step in plan.steps { memory = memory.launching(step) }
+        memory = memory.forgetting(memory.workloads.keys.filter { desired.workloads[$0] == nil })
+        let running = Set(observed.managed.filter(\.state.isUp).map(\.workload))
+        return Result(plan: plan, memory: memory, running: running)
+    }
+}

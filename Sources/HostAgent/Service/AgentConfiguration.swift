@@ -1,0 +1,72 @@
+package import BerthModel
+package import DockerEngine
+package import ServiceRuntime
+package import WebSocketTransport
+
+/// All settings of the agent, read once. `docs/configuration.md` describes each.
+package struct AgentConfiguration: Sendable {
+    package var server: RemoteURL
+    package var agent: AgentID
+    package var tokenFile: String
+    package var name: String
+    package var tags: [String]
+    package var engine: EngineEndpoint
+    package var stateDirectory: String
+    package var allowPlaintext: Bool
+    package var caFile: String?
+    /// Engine runtime by the name that a workload's spec uses.
+    package var runtimes: [String: String]
+    package var relistSeconds: Int
+    package var sampleSeconds: Int
+    package var log: LogSettings
+
+    package static let defaultPath = "/etc/berth/agent.json"
+    package static let defaultStateDirectory = "/var/lib/berth"
+    package static let defaultEngine = "unix:///var/run/docker.sock"
+
+    /// - Throws: `SettingsReader.Refusal` with everything that is wrong.
+    package static func load(
+        file: (name: String, text: String)?, environment: [String: String], flags: [String: String] = [:]
+    ) throws -> AgentConfiguration {
+        var settings = SettingsReader(section: "agent", file: file, environment: environment, flags: flags)
+        let server = settings.optionalText("server", expected: "a URL such as https://berth.example.com") {
+            RemoteURL($0) != nil
+        }.flatMap { RemoteURL($0) }
+        let id = settings.optionalText("agent_id", expected: "the id that `berth-agent register` wrote") {
+            AgentID($0) != nil
+        }.flatMap { AgentID($0) }
+        let credential = environment["CREDENTIALS_DIRECTORY"].map { "\($0)/agent-token" }
+        let tokenFile = settings.optionalText("token_file", expected: "the path of a file with the agent's token")
+            ?? credential.flatMap { DurableFile.exists($0) ? $0 : nil }
+        let engine = settings.text("engine", default: defaultEngine, expected: "unix:// and an absolute path of at most 107 bytes") {
+            EngineEndpoint($0) != nil
+        }
+        let configuration = AgentConfiguration(
+            server: server ?? RemoteURL(isSecure: true, host: "invalid", port: 443, target: "/"),
+            agent: id ?? AgentID(validated: "invalid"),
+            tokenFile: tokenFile ?? "",
+            name: settings.text("name", default: "agent"),
+            tags: settings.list("tags"),
+            engine: EngineEndpoint(engine) ?? EngineEndpoint(defaultEngine)!,
+            stateDirectory: settings.text(
+                "state_directory", default: environment["STATE_DIRECTORY"] ?? defaultStateDirectory,
+                // The local socket lies in it, and a socket's path has at most 107 bytes.
+                expected: "an absolute path of at most 90 bytes") { $0.hasPrefix("/") && $0.utf8.count <= 90 },
+            allowPlaintext: settings.flag("allow_plaintext", default: false),
+            caFile: settings.optionalText("ca_file", expected: "the path of a PEM file"),
+            runtimes: settings.table("runtimes", default: [RuntimeChoice.runc: "runc", RuntimeChoice.gvisor: "runsc"]),
+            relistSeconds: settings.integer("relist_seconds", default: 30, in: 5...3600),
+            sampleSeconds: settings.integer("sample_seconds", default: 10, in: 1...300),
+            log: LogSettings(from: &settings, environment: environment))
+        settings.require(server != nil, key: "server", found: "nothing", expected: "the control plane's URL; run `berth-agent register` first")
+        settings.require(id != nil, key: "agent_id", found: "nothing", expected: "the id that `berth-agent register` wrote")
+        settings.require(tokenFile != nil, key: "token_file", found: "nothing", expected: "the path of a file with the agent's token")
+        if let server, !server.isSecure, !server.isLoopback, !configuration.allowPlaintext {
+            settings.require(
+                false, key: "server", found: "\"\(server)\"",
+                expected: "https:// (a token must not travel in the clear; \"allow_plaintext\": true overrides this)")
+        }
+        try settings.finish()
+        return configuration
+    }
+}
