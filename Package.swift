@@ -22,6 +22,7 @@ let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "sw
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
@@ -80,7 +81,7 @@ let package = Package(
             dependencies: [
                 "BerthModel", "AgentProtocol", "ControlPlaneCore", "ControlPlaneStore", "WebSocketTransport",
                 "ServiceRuntime", nio, nioPosix, nioHTTP1, nioHTTPTypes, nioHTTPTypesHTTP1, nioSSL, httpTypes,
-                logging, lifecycle, hummingbird, hummingbirdTLS, crypto,
+                logging, lifecycle, hummingbird, hummingbirdCore, hummingbirdTLS, crypto,
             ],
             swiftSettings: strict),
 

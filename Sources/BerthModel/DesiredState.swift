@@ -54,12 +54,20 @@ package struct DesiredState: Hashable, Sendable, Codable {
         return result
     }
 
-    /// Tells two holders of one revision apart when they do not hold the same thing. Independent of order.
+    /// The state without tombstones whose work is done and confirmed.
+    package func forgetting(_ removed: some Sequence<WorkloadID>) -> DesiredState {
+        var result = self
+        for id in removed where result.workloads[id]?.wish == .removed { result.workloads[id] = nil }
+        return result
+    }
+
+    /// Tells two holders of one revision apart when they do not hold the same thing. Independent of order, and of
+    /// tombstones, which each end forgets at a moment of its own.
     package var digest: Fingerprint {
         var hasher = Fingerprint.Hasher()
         hasher.combine(revision.number)
         for id in workloads.keys.sorted() {
-            guard let workload = workloads[id] else { continue }
+            guard let workload = workloads[id], workload.wish != .removed else { continue }
             hasher.combine(id.text)
             hasher.combine(workload.generation)
             hasher.combine(workload.wish.rawValue)

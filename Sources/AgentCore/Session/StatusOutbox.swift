@@ -43,11 +43,11 @@ package struct StatusOutbox: Sendable {
         return .init(batch: batch, items: items.keys.sorted().compactMap { items[$0] })
     }
 
-    /// A `removed` status that arrived is forgotten: the control plane knows, and the workload is gone.
-    package mutating func acknowledged(batch: Int) {
-        guard let items = inFlight.removeValue(forKey: batch) else { return }
-        for (id, status) in items where status.phase == .removed && latest[id] == status {
-            latest[id] = nil
-        }
+    /// - Returns: workloads whose removal the control plane knows of now: nothing about them needs to be kept.
+    package mutating func acknowledged(batch: Int) -> [WorkloadID] {
+        guard let items = inFlight.removeValue(forKey: batch) else { return [] }
+        let done = items.filter { $0.value.phase == .removed && latest[$0.key] == $0.value }.keys.sorted()
+        for id in done { latest[id] = nil }
+        return done
     }
 }

@@ -1,6 +1,7 @@
 import BerthModel
 import DockerEngine
 import Logging
+import ServiceRuntime
 
 /// Listens to the Engine's events and rings: an event says that something changed, never what is so now.
 struct EngineEventWatch: Sendable {

@@ -3,7 +3,7 @@ package import BerthModel
 import DockerEngine
 package import Logging
 package import NIOCore
-import ServiceRuntime
+package import ServiceRuntime
 
 /// Runs a pass whenever something may have changed, and the steps of its plan beside each other. Owns the desired state,
 /// the memory and the steps in flight; nobody else writes them.

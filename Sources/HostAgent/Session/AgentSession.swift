@@ -109,7 +109,8 @@ struct AgentSession: Sendable {
             case .confirmRemoval(let revision):
                 intake.removalConfirmed(revision)
             case .statusAck(let batch):
-                await mailbox.acknowledged(batch: batch)
+                let gone = await mailbox.acknowledged(batch: batch)
+                if !gone.isEmpty { await forget(gone) }
             case .goodbye(let said):
                 await goodbye.heard(said)
                 await writer.close()
@@ -140,6 +141,18 @@ struct AgentSession: Sendable {
         case .askToConfirm(let candidates):
             log.warning("mass removal held until confirmed", metadata: ["workloads": "\(candidates.workloads.count)"])
             await mailbox.say(.removalCandidates(candidates))
+        }
+    }
+
+    /// Tombstones are kept until the control plane knows that they were carried out.
+    private func forget(_ removed: [WorkloadID]) async {
+        var held = await loop.heldState
+        held.state = held.state.forgetting(removed)
+        do {
+            try store.save(held)
+            await loop.accept(held)
+        } catch {
+            log.warning("confirmed removals cannot be stored", metadata: ["error": "\(error)"])
         }
     }
 

@@ -2,6 +2,7 @@ import AgentCore
 package import AgentProtocol
 package import BerthModel
 package import NIOCore
+package import ServiceRuntime
 
 /// Everything that is to be said to the control plane, bounded: statuses by workload, kept until acknowledged; progress,
 /// samples and the rest by their latest. Survives sessions.
@@ -61,9 +62,10 @@ package actor OutgoingMailbox {
         doorbell.ring()
     }
 
-    package func acknowledged(batch: Int) {
-        outbox.acknowledged(batch: batch)
+    /// - Returns: workloads whose removal is confirmed by both ends.
+    package func acknowledged(batch: Int) -> [WorkloadID] {
         acknowledgedInSession = true
+        return outbox.acknowledged(batch: batch)
     }
 
     /// What is due now, in the order of its importance.

@@ -1,0 +1,73 @@
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import Logging
+import NIOCore
+import ServiceRuntime
+
+/// An answer that is not a success: `{"error": …}` and the documented fields beside it.
+struct APIError: Error, HTTPResponseError {
+    var status: HTTPResponse.Status
+    var fields: [String: JSONValue]
+
+    init(_ status: HTTPResponse.Status, _ message: String, _ more: [String: JSONValue] = [:]) {
+        self.status = status
+        fields = more
+        fields["error"] = .string(message)
+    }
+
+    static let unauthorized = APIError(.unauthorized, "unauthorized")
+    static let containerNotFound = APIError(.notFound, "container not found")
+    static let agentNotFound = APIError(.notFound, "agent not found")
+
+    static func scopeMissing(_ scope: String) -> APIError {
+        APIError(.forbidden, "insufficient permissions", ["message": .string("the token lacks the scope \"\(scope)\"")])
+    }
+
+    static func badField(_ field: String, _ value: String, expected: String) -> APIError {
+        APIError(
+            .badRequest, "\(field): found \(value), expected \(expected)",
+            ["field": .string(field), "value": .string(value), "expected": .string(expected)])
+    }
+
+    func response(from request: Request, context: some RequestContext) throws -> Response {
+        .json(.object(fields), status: status)
+    }
+}
+
+extension Response {
+    static func json(_ value: JSONValue, status: HTTPResponse.Status = .ok) -> Response {
+        let data = (try? JSONCoding.encode(value)) ?? .init()
+        return Response(
+            status: status,
+            headers: [.contentType: "application/json; charset=utf-8", .contentLength: String(data.count)],
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: data)))
+    }
+}
+
+/// Makes every error an answer in JSON, and keeps what went wrong inside the log.
+struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
+    func handle(
+        _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+    ) async throws -> Response {
+        do {
+            return try await next(request, context)
+        } catch let error as APIError {
+            return .json(.object(error.fields), status: error.status)
+        } catch let error as HTTPError {
+            let text =
+                switch error.status {
+                case .notFound: "not found"
+                case .contentTooLarge: "the body is larger than 1 MiB"
+                default: error.body ?? error.status.reasonPhrase.lowercased()
+                }
+            return .json(.object(["error": .string(text)]), status: error.status)
+        } catch is CancellationError {
+            throw CancellationError()
+        } catch {
+            context.logger.error(
+                "request failed", metadata: ["path": "\(request.uri.path)", "error": "\(error)"])
+            return .json(.object(["error": .string("internal error")]), status: .internalServerError)
+        }
+    }
+}

@@ -1,0 +1,136 @@
+import AgentProtocol
+import BerthModel
+import ControlPlaneCore
+import ControlPlaneStore
+import HTTPTypes
+import Hummingbird
+import ServiceRuntime
+
+/// `/api/agents`, and what `agent:` ids answer among the containers.
+struct AgentRoutes: Sendable {
+    let store: SQLiteStore
+    let gateway: AgentGateway
+
+    /// A stopped agent comes back by itself after this.
+    private static let reconnectAfterSeconds = 60
+
+    func add(to group: RouterGroup<APIContext>) {
+        group.post("agents/register", use: register)
+        group.post("agents", use: register)
+        group.get("agents", use: list)
+        group.get("agents/:id", use: get)
+        group.get("agents/:id/status", use: status)
+        group.delete("agents/:id", use: delete)
+    }
+
+    @Sendable func register(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.agent)
+        var body = try await BodyReader(request)
+        guard let name = try body.text("name"), (1...64).contains(name.utf8.count) else {
+            throw APIError.badField("name", "nothing", expected: "1 to 64 bytes of text")
+        }
+        let now = Timestamp.now()
+        let id = AgentID(validated: Secrets.newUUID())
+        let host = HostDescription(
+            hostname: try body.text("hostname") ?? "", os: try body.text("os") ?? "linux", arch: try body.text("arch") ?? "",
+            distro: try body.text("distro") ?? "")
+        let agent = AgentRecord(
+            id: id, userID: caller.user.id, name: name, details: try body.text("description") ?? "",
+            tags: try body.texts("tags") ?? [], isShared: caller.user.isAdmin, host: host, createdAt: now, lastSeenAt: now)
+        let text = Secrets.newToken()
+        let token = TokenRecord(
+            id: Secrets.newUUID(), userID: caller.user.id, name: "agent \(name)", prefix: String(text.prefix(12)),
+            scopes: [.agent], agent: id, createdAt: now)
+        try await store.register(agent, token: token, hash: Secrets.hash(text))
+        return .json(
+            .object(["id": .string(id.text), "name": .string(name), "token": .string(text)]), status: .created)
+    }
+
+    /// A bare array, as existing agents read it.
+    @Sendable func list(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.read)
+        var entries: [JSONValue] = []
+        for agent in try await store.agents(of: caller.user.id) { entries.append(await present(agent)) }
+        return .json(.array(entries))
+    }
+
+    @Sendable func get(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.read)
+        return .json(await present(try await owned(try id(context), by: caller)))
+    }
+
+    @Sendable func status(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.read)
+        let agent = try await owned(try id(context), by: caller)
+        let isOnline = await gateway.isOnline(agent.id)
+        return .json(
+            .object([
+                "id": .string(agent.id.text), "status": .string(isOnline ? "online" : "offline"),
+                "last_seen_at": .string(Timestamp.text(seconds: isOnline ? Timestamp.now() : agent.lastSeenAt)),
+            ]))
+    }
+
+    @Sendable func delete(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        return try await delete(try await owned(try id(context), by: caller))
+    }
+
+    // MARK: among the containers
+
+    func present(_ agent: AgentRecord) async -> JSONValue {
+        Presentation.agent(agent, isOnline: await gateway.isOnline(agent.id), stats: await gateway.stats(of: agent.id))
+    }
+
+    /// Another user's agent does not exist.
+    func owned(_ id: AgentID, by caller: Caller) async throws -> AgentRecord {
+        guard let agent = try await store.agent(id), agent.userID == caller.user.id else { throw APIError.agentNotFound }
+        return agent
+    }
+
+    func start(_ agent: AgentRecord) async throws -> Response {
+        guard await gateway.isOnline(agent.id) else {
+            throw APIError(
+                .conflict, "agent is offline",
+                ["message": .string("start it on its host: systemctl start berth-agent, or berth-agent run")])
+        }
+        return .json(
+            .object([
+                "message": .string("agent is online"), "id": .string("agent:\(agent.id)"), "name": .string(agent.name),
+                "status": .string("online"),
+            ]))
+    }
+
+    /// Disconnects it. Its host and its workloads are not affected, and it reconnects by itself.
+    func stop(_ agent: AgentRecord) async throws -> Response {
+        await gateway.disconnect(
+            agent.id,
+            .init(code: .stopped, reason: "stopped by its owner", reconnectAfterSeconds: Self.reconnectAfterSeconds))
+        return .json(
+            .object([
+                "message": .string("agent disconnected"), "id": .string("agent:\(agent.id)"), "name": .string(agent.name),
+                "status": .string("offline"), "reconnect_after": .integer(Self.reconnectAfterSeconds),
+            ]))
+    }
+
+    /// Its token is void before anything else happens; its workloads keep running on its host.
+    func delete(_ agent: AgentRecord) async throws -> Response {
+        try await store.deleteAgent(agent.id, now: Timestamp.now())
+        await gateway.disconnect(agent.id, .init(code: .deleted, reason: "deleted by its owner"))
+        return .json(
+            .object([
+                "message": .string("agent deleted"), "id": .string("agent:\(agent.id)"), "db_id": .string(agent.id.text),
+                "name": .string(agent.name),
+            ]))
+    }
+
+    private func id(_ context: APIContext) throws -> AgentID {
+        let text = try ContainerRoutes.id(context)
+        guard let id = ContainerRoutes.agentID(text) ?? AgentID(text) else { throw APIError.agentNotFound }
+        return id
+    }
+}

@@ -1,0 +1,84 @@
+import Foundation
+import HTTPTypes
+import Hummingbird
+import NIOCore
+import ServiceRuntime
+
+/// Reads the fields of a JSON body one by one. Everything that is wrong is a 400 that names field, value and range; what
+/// is unknown is ignored and listed as a warning.
+struct BodyReader {
+    static let limit = 1024 * 1024
+
+    private let fields: [String: JSONValue]
+    private var known: Set<String> = []
+
+    /// - Parameter optional: true where an empty body stands for `{}`.
+    init(_ request: Request, mayBeEmpty: Bool = false) async throws {
+        var request = request
+        let buffer = try await request.collectBody(upTo: Self.limit)
+        if buffer.readableBytes == 0, mayBeEmpty {
+            fields = [:]
+            return
+        }
+        guard let value = try? JSONCoding.decode(JSONValue.self, from: buffer), case .object(let fields) = value else {
+            throw APIError(.badRequest, "the body must be a JSON object")
+        }
+        self.fields = fields
+    }
+
+    mutating func text(_ name: String, expected: String = "text") throws -> String? {
+        switch take(name) {
+        case nil, .null?: return nil
+        case .string(let text)? where !text.utf8.contains(0): return text
+        case let other?: throw APIError.badField(name, other.shortDescription, expected: expected)
+        }
+    }
+
+    mutating func integer(_ name: String, expected: String = "a whole number") throws -> Int? {
+        switch take(name) {
+        case nil, .null?: return nil
+        case .integer(let number)?: return number
+        case let other?: throw APIError.badField(name, other.shortDescription, expected: expected)
+        }
+    }
+
+    mutating func texts(_ name: String) throws -> [String]? {
+        switch take(name) {
+        case nil, .null?: return nil
+        case .array(let items)?:
+            return try items.map { item in
+                guard case .string(let text) = item else {
+                    throw APIError.badField(name, item.shortDescription, expected: "a list of text")
+                }
+                return text
+            }
+        case let other?: throw APIError.badField(name, other.shortDescription, expected: "a list of text")
+        }
+    }
+
+    mutating func table(_ name: String) throws -> [String: String]? {
+        switch take(name) {
+        case nil, .null?: return nil
+        case .object(let object)?:
+            return try object.mapValues { item in
+                guard case .string(let text) = item else {
+                    throw APIError.badField(name, item.shortDescription, expected: "an object of text")
+                }
+                return text
+            }
+        case let other?: throw APIError.badField(name, other.shortDescription, expected: "an object of text")
+        }
+    }
+
+    /// Taken, and of no effect here.
+    mutating func ignore(_ name: String) -> Bool { take(name) != nil }
+
+    var warnings: [String] {
+        fields.keys.filter { !known.contains($0) }.sorted().map { "\($0.prefix(80)): unknown field, ignored" }
+    }
+
+    private mutating func take(_ name: String) -> JSONValue? {
+        known.insert(name)
+        return fields[name]
+    }
+}

@@ -1,0 +1,78 @@
+import ControlPlaneCore
+import ControlPlaneStore
+import Foundation
+import HTTPTypes
+import Hummingbird
+import NIOHTTP1
+import ServiceRuntime
+
+/// Who asks, and what their token allows.
+struct Caller: Sendable {
+    var user: UserRecord
+    var token: TokenRecord
+
+    /// A token with `admin` may do everything that its user may.
+    func require(_ scope: Scope) throws {
+        guard token.scopes.contains(scope) || (token.scopes.contains(.admin) && user.isAdmin) else {
+            throw APIError.scopeMissing(scope.rawValue)
+        }
+        // An agent's own token speaks over its WebSocket alone.
+        guard token.agent == nil else { throw APIError.scopeMissing(scope.rawValue) }
+    }
+}
+
+/// The context of a request: filled by `Authentication` on the routes that need it.
+struct APIContext: RequestContext {
+    var coreContext: CoreRequestContextStorage
+    var known: Caller?
+
+    init(source: ApplicationRequestContextSource) {
+        coreContext = .init(source: source)
+    }
+
+    var caller: Caller {
+        get throws {
+            guard let known else { throw APIError.unauthorized }
+            return known
+        }
+    }
+}
+
+struct Authentication: RouterMiddleware {
+    typealias Context = APIContext
+    let store: SQLiteStore
+
+    func handle(
+        _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
+    ) async throws -> Response {
+        guard let text = BearerToken.text(of: request.headers[.authorization]),
+            let found = try await store.authenticate(hash: Secrets.hash(text), now: Timestamp.now())
+        else { throw APIError.unauthorized }
+        var context = context
+        context.known = Caller(user: found.user, token: found.token)
+        return try await next(request, context)
+    }
+}
+
+/// Where clients put their token.
+enum BearerToken {
+    static func text(of header: String?) -> String? {
+        guard let header, header.count <= 512 else { return nil }
+        let parts = header.split(separator: " ", omittingEmptySubsequences: true)
+        guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
+        return String(parts[1])
+    }
+
+    /// Of a WebSocket handshake: the header; for clients that can do no better the query or the subprotocol
+    /// `rexec.token.<token>`.
+    static func text(of head: HTTPRequestHead) -> String? {
+        if let token = text(of: head.headers.first(name: "Authorization")) { return token }
+        if let query = head.uri.split(separator: "?", maxSplits: 1).dropFirst().first {
+            for item in query.split(separator: "&") where item.hasPrefix("token=") {
+                return String(item.dropFirst("token=".count)).removingPercentEncoding
+            }
+        }
+        let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
+        return offered.first { $0.hasPrefix("rexec.token.") }.map { String($0.dropFirst("rexec.token.".count)) }
+    }
+}

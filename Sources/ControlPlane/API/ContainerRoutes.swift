@@ -1,0 +1,258 @@
+import BerthModel
+import ControlPlaneCore
+import ControlPlaneStore
+import Foundation
+import HTTPTypes
+import Hummingbird
+import ServiceRuntime
+
+/// `/api/containers`, as the reference documents it.
+struct ContainerRoutes: Sendable {
+    let service: ContainerService
+    let store: SQLiteStore
+    let gateway: AgentGateway
+    let agents: AgentRoutes
+
+    func add(to group: RouterGroup<APIContext>) {
+        group.post("containers", use: create)
+        group.get("containers", use: list)
+        group.get("containers/:id", use: get)
+        group.post("containers/:id/start", use: start)
+        group.post("containers/:id/stop", use: stop)
+        group.patch("containers/:id", use: update)
+        group.patch("containers/:id/settings", use: update)
+        group.delete("containers/:id", use: delete)
+    }
+
+    // MARK: create and read
+
+    @Sendable func create(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        var body = try await BodyReader(request)
+        guard let image = try body.text("image"), !image.isEmpty else {
+            throw APIError.badField("image", "nothing", expected: "one of \(ImageCatalogue.supported.joined(separator: ", "))")
+        }
+        var order = ContainerService.CreateOrder(
+            name: try body.text("name").flatMap { $0.isEmpty ? nil : $0 }, image: image,
+            customImage: try body.text("custom_image"), role: try body.text("role") ?? "",
+            resources: try Self.resources(&body), environment: try body.table("environment") ?? [:],
+            labels: try body.table("labels") ?? [:], command: try body.texts("command"),
+            runtime: try body.text("runtime"), idempotencyKey: try body.text("idempotency_key"))
+        if let runtime = order.runtime, ![RuntimeChoice.gvisor, RuntimeChoice.runc].contains(runtime) {
+            throw APIError.badField("runtime", "\"\(runtime.prefix(80))\"", expected: "gvisor or runc")
+        }
+        if let text = try body.text("agent") {
+            guard let id = Self.agentID(text) ?? AgentID(text) else {
+                throw APIError.badField("agent", "\"\(text.prefix(80))\"", expected: "an agent: id")
+            }
+            order.agent = id
+        }
+        order.idempotencyKey = order.idempotencyKey ?? HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
+        if let key = order.idempotencyKey, !(1...255).contains(key.utf8.count) {
+            throw APIError.badField("idempotency_key", "\(key.utf8.count) bytes", expected: "1 to 255 bytes")
+        }
+        var warnings: [String] = []
+        if body.ignore("shell") { warnings.append("shell: taken, but shells are not customised by this version") }
+        if !["", "barebone", "default", "standard"].contains(order.role) {
+            warnings.append("role: taken, but role set-ups are not run by this version")
+        }
+        warnings += body.warnings
+
+        let container = try await service.create(order, for: caller.user)
+        var fields: [String: JSONValue] = [
+            "id": .string(container.id.text), "db_id": .string(container.id.text), "user_id": .string(container.userID),
+            "name": .string(container.spec.name), "image": .string(container.image), "role": .string(container.role),
+            "status": .string(container.status.rawValue),
+            "created_at": .string(Timestamp.text(seconds: container.createdAt)), "async": .bool(true),
+            "message": .string(
+                container.placement.map { "Container will be created once there is a host: \($0)" }
+                    ?? "Container is being created. This may take a moment if the image needs to be pulled."),
+            "resources": Presentation.resources(container),
+        ]
+        if let seconds = caller.user.tier.limits.sessionSeconds {
+            fields["expires_at"] = .string(Timestamp.text(seconds: container.createdAt + Double(seconds)))
+            fields["session_limit_seconds"] = .integer(seconds)
+        }
+        if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
+        return .json(.object(fields), status: .accepted)
+    }
+
+    @Sendable func list(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.read)
+        return .json(try await listing(of: caller.user))
+    }
+
+    /// Containers and agents of a user, newest first; also the first frame of every event stream.
+    func listing(of user: UserRecord) async throws -> JSONValue {
+        var entries: [(created: Double, value: JSONValue)] = []
+        for container in try await store.containers(of: user.id) {
+            entries.append((container.createdAt, await present(container)))
+        }
+        for agent in try await store.agents(of: user.id) {
+            entries.append((agent.createdAt, await agents.present(agent)))
+        }
+        entries.sort { $0.created > $1.created }
+        return .object([
+            "containers": .array(entries.map(\.value)), "count": .integer(entries.count),
+            "limit": .integer(user.tier.limits.containers),
+        ])
+    }
+
+    private func present(_ container: ContainerRecord) async -> JSONValue {
+        let isOnline = await gateway.isOnline(container.agent)
+        return Presentation.container(
+            container, activity: isOnline ? await gateway.activity(of: container.id) : nil, agentIsOnline: isOnline)
+    }
+
+    @Sendable func get(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.read)
+        if let agent = try Self.agentID(context) { return .json(await agents.present(try await agents.owned(agent, by: caller))) }
+        return .json(await present(try await find(context, caller)))
+    }
+
+    // MARK: change
+
+    @Sendable func start(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        if let agent = try Self.agentID(context) { return try await agents.start(try await agents.owned(agent, by: caller)) }
+        let container = try await find(context, caller)
+        if let seconds = caller.user.tier.limits.sessionSeconds, Timestamp.now() > container.createdAt + Double(seconds) {
+            throw APIError(.forbidden, "guest session expired")
+        }
+        let outcome = try await service.start(container)
+        let now = outcome.container
+        guard outcome.isConfirmed else { return pending(now, "container will be started") }
+        guard now.status == .running else {
+            throw APIError(
+                .internalServerError, "failed to start container",
+                ["message": .string(Presentation.message(now, agentIsOnline: true) ?? now.status.rawValue)])
+        }
+        var fields: [String: JSONValue] = [
+            "message": .string("container started"), "id": .string(now.presentedID), "name": .string(now.spec.name),
+            "status": .string("running"),
+        ]
+        if let old = outcome.before.observed?.engineContainer, let new = now.observed?.engineContainer, old != new {
+            fields["message"] = .string("container recreated and started")
+            fields["old_id"] = .string(old.text)
+            fields["recreated"] = .bool(true)
+            fields["volume_kept"] = .bool(now.observed?.volumeKept ?? false)
+        }
+        return .json(.object(fields))
+    }
+
+    @Sendable func stop(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        if let agent = try Self.agentID(context) { return try await agents.stop(try await agents.owned(agent, by: caller)) }
+        let outcome = try await service.stop(try await find(context, caller))
+        guard outcome.isConfirmed else { return pending(outcome.container, "container will be stopped") }
+        guard outcome.container.status == .stopped else {
+            throw APIError(
+                .internalServerError, "failed to stop container",
+                ["message": .string(Presentation.message(outcome.container, agentIsOnline: true) ?? "")])
+        }
+        return .json(
+            .object([
+                "message": .string("container stopped"), "id": .string(outcome.container.presentedID),
+                "name": .string(outcome.container.spec.name), "status": .string("stopped"),
+            ]))
+    }
+
+    @Sendable func delete(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        if let agent = try Self.agentID(context) { return try await agents.delete(try await agents.owned(agent, by: caller)) }
+        let container = try await find(context, caller)
+        let outcome = try await service.delete(container)
+        let fields: [String: JSONValue] = [
+            "message": .string("container deleted"), "id": .string(container.presentedID),
+            "db_id": .string(container.id.text), "name": .string(container.spec.name),
+        ]
+        guard outcome.isConfirmed else {
+            var pending = fields
+            pending["message"] = .string("container deleted; its host will remove it when it reconnects")
+            return .json(.object(pending), status: .accepted)
+        }
+        return .json(.object(fields))
+    }
+
+    @Sendable func update(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        guard try Self.agentID(context) == nil else {
+            throw APIError(.badRequest, "agents are changed at /api/agents/{id}")
+        }
+        let container = try await find(context, caller)
+        var body = try await BodyReader(request)
+        let name = try body.text("name")
+        let resources = try Self.resources(&body)
+        let outcome = try await service.update(container, name: name, resources: resources, tier: caller.user.tier)
+        let now = outcome.container
+        let (before, after) = (outcome.before.observed, now.observed)
+        let restarted =
+            before?.startedAt != nil && after?.startedAt != nil
+            && (before?.engineContainer != after?.engineContainer || before?.startedAt != after?.startedAt)
+        var fields: [String: JSONValue] = [
+            "message": .string("settings updated"), "restarted": .bool(restarted), "container": await present(now),
+        ]
+        if !body.warnings.isEmpty { fields["warnings"] = .array(body.warnings.map { .string($0) }) }
+        guard outcome.isConfirmed else {
+            fields["message"] = .string("settings will be applied\(await gateway.isOnline(now.agent) ? "" : " when the host reconnects")")
+            return .json(.object(fields), status: .accepted)
+        }
+        if after?.phase == .failed {
+            throw APIError(
+                .internalServerError, "failed to update settings",
+                ["message": .string(Presentation.message(now, agentIsOnline: true) ?? ""), "container": await present(now)])
+        }
+        return .json(.object(fields))
+    }
+
+    private func pending(_ container: ContainerRecord, _ what: String) -> Response {
+        .json(
+            .object([
+                "message": .string("\(what); \(container.placement ?? "this will be applied when the host has answered or reconnects")"),
+                "id": .string(container.presentedID), "name": .string(container.spec.name),
+                "status": .string(container.status.rawValue),
+            ]), status: .accepted)
+    }
+
+    // MARK: parts
+
+    private static func resources(_ body: inout BodyReader) throws -> ResourceRequest {
+        ResourceRequest(
+            memoryMB: try body.integer("memory_mb", expected: "a whole number of at least \(ResourceRequest.leastMemoryMB)"),
+            cpuMillicores: try body.integer("cpu_shares", expected: "a whole number of at least \(ResourceRequest.leastCPUMillicores)"),
+            diskMB: try body.integer("disk_mb", expected: "a whole number of at least \(ResourceRequest.leastDiskMB)"))
+    }
+
+    /// Nil where the id is not one of an agent; 404 where it is a malformed one.
+    private static func agentID(_ context: APIContext) throws -> AgentID? {
+        let text = try Self.id(context)
+        guard text.hasPrefix("agent:") else { return nil }
+        guard let id = agentID(text) else { throw APIError.containerNotFound }
+        return id
+    }
+
+    static func agentID(_ text: String) -> AgentID? {
+        text.hasPrefix("agent:") ? AgentID(String(text.dropFirst("agent:".count))) : nil
+    }
+
+    static func id(_ context: APIContext) throws -> String {
+        let raw = try context.parameters.require("id")
+        guard let text = raw.removingPercentEncoding, text.utf8.count <= 200 else { throw APIError.containerNotFound }
+        return text
+    }
+
+    private func find(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {
+        switch try await store.find(try Self.id(context), of: caller.user.id) {
+        case .found(let container): return container
+        case .notFound: throw APIError.containerNotFound
+        case .ambiguous: throw APIError(.conflict, "the id is a prefix of more than one container; give more of it")
+        }
+    }
+}

@@ -1,0 +1,60 @@
+import Hummingbird
+import HummingbirdCore
+import Logging
+import NIOCore
+import NIOHTTPTypes
+import NIOHTTPTypesHTTP1
+import NIOPosix
+import WebSocketTransport
+
+/// The server's connections: a WebSocket where the gate accepts one, the router's HTTP otherwise.
+struct ServerChannel: HTTPChannelHandler {
+    typealias HTTPSide = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
+
+    struct Value: ServerChildChannelValue {
+        let channel: any Channel
+        let negotiated: EventLoopFuture<NegotiatedConnection<SocketGate.Purpose, HTTPSide>>
+    }
+
+    let responder: HTTPChannelHandler.Responder
+    let gate: SocketGate
+    let limits: WebSocketLimits
+    let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void
+
+    /// A connection on which nothing has happened for this long is closed.
+    private static let idleTimeout = TimeAmount.seconds(120)
+
+    func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
+        channel.eventLoop.makeCompletedFuture {
+            let negotiated = try WebSocketUpgradeGate<SocketGate.Purpose, HTTPSide>.install(
+                on: channel, limits: limits,
+                authorize: { head, _ in await gate.decide(head) },
+                configureHTTP: { channel in
+                    try channel.pipeline.syncOperations.addHandlers([
+                        HTTP1ToHTTPServerCodec(secure: false), IdleStateHandler(allTimeout: Self.idleTimeout),
+                        CloseWhenIdle(),
+                    ])
+                    return try HTTPSide(
+                        wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
+                })
+            return Value(channel: channel, negotiated: negotiated)
+        }
+    }
+
+    func handle(value: Value, logger: Logger) async {
+        guard let connection = try? await value.negotiated.get() else { return }
+        switch connection {
+        case .http(let channel): await handleHTTP(asyncChannel: channel, logger: logger)
+        case .webSocket(let socket, let purpose): await converse(socket, purpose)
+        }
+    }
+}
+
+private final class CloseWhenIdle: ChannelInboundHandler {
+    typealias InboundIn = HTTPRequestPart
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event is IdleStateHandler.IdleStateEvent { context.close(promise: nil) }
+        context.fireUserInboundEventTriggered(event)
+    }
+}

@@ -1,0 +1,109 @@
+import AgentProtocol
+import BerthModel
+import ControlPlaneCore
+import ControlPlaneStore
+import NIOCore
+import NIOHTTP1
+import ServiceRuntime
+import WebSocketTransport
+
+/// Decides about every request that wants to become a WebSocket.
+struct SocketGate: Sendable {
+    /// What an accepted socket is for.
+    enum Purpose: Sendable {
+        case agent(AgentID)
+        case events(UserRecord, tokenHash: String, after: Int?)
+    }
+
+    let store: SQLiteStore
+    let admission: SessionAdmission
+
+    func decide(_ head: HTTPRequestHead) async -> UpgradeDecision<Purpose> {
+        let path = String(head.uri.prefix { $0 != "?" })
+        do {
+            if path == "/ws/events" || path == "/api/containers/events" { return try await events(head) }
+            if let id = Self.agentID(path) { return try await agent(id, head) }
+            return .plainHTTP
+        } catch {
+            return Self.refusal(.serviceUnavailable, "the store does not answer", retryAfter: 5)
+        }
+    }
+
+    private func events(_ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
+        guard let (hash, found) = try await authenticate(head), found.token.agent == nil else {
+            return Self.refusal(.unauthorized, "unauthorized")
+        }
+        let caller = Caller(user: found.user, token: found.token)
+        guard (try? caller.require(.read)) != nil else { return Self.refusal(.forbidden, "insufficient permissions") }
+        let after = head.uri.split(separator: "?", maxSplits: 1).dropFirst().first?
+            .split(separator: "&").first { $0.hasPrefix("after=") }.flatMap { Int($0.dropFirst("after=".count)) }
+        // A client that offers subprotocols wants one of them back.
+        let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
+        let chosen = offered.first { !$0.hasPrefix("rexec.token.") }.map(String.init)
+        return .accept(subprotocol: chosen, .events(found.user, tokenHash: hash, after: after))
+    }
+
+    private func agent(_ id: AgentID?, _ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
+        guard let (_, found) = try await authenticate(head) else { return Self.refusal(.unauthorized, "unauthorized") }
+        guard let id, try await store.agent(id) != nil else { return Self.refusal(.notFound, "agent not found") }
+        guard found.token.scopes.contains(.agent), found.token.agent == id else {
+            return Self.refusal(.forbidden, "the token is not this agent's")
+        }
+        let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
+        guard offered.contains(where: { $0 == ProtocolLimits.subprotocol }) else {
+            return Self.refusal(.upgradeRequired, "offer the subprotocol \(ProtocolLimits.subprotocol)")
+        }
+        guard await admission.admit() else {
+            return Self.refusal(.serviceUnavailable, "too many agents connect at once", retryAfter: 2)
+        }
+        return .accept(subprotocol: ProtocolLimits.subprotocol, .agent(id))
+    }
+
+    private func authenticate(_ head: HTTPRequestHead) async throws -> (String, (token: TokenRecord, user: UserRecord))? {
+        guard let text = BearerToken.text(of: head) else { return nil }
+        let hash = Secrets.hash(text)
+        return try await store.authenticate(hash: hash, now: Timestamp.now()).map { (hash, $0) }
+    }
+
+    /// Nil where the path is none of an agent's socket; a nil id inside where it names no possible one.
+    private static func agentID(_ path: String) -> AgentID?? {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        switch Array(parts) {
+        case let parts where parts.count == 3 && parts[0] == "ws" && parts[1] == "agent":
+            return .some(AgentID(String(parts[2])))
+        case let parts where parts.count == 4 && parts[0] == "api" && parts[1] == "agents" && parts[3] == "ws":
+            return .some(AgentID(String(parts[2])))
+        default: return nil
+        }
+    }
+
+    private static func refusal(
+        _ status: HTTPResponseStatus, _ message: String, retryAfter: Int? = nil
+    ) -> UpgradeDecision<Purpose> {
+        let headers: HTTPHeaders = retryAfter.map { ["Retry-After": String($0)] } ?? [:]
+        let body = (try? JSONCoding.encodeText(["error": message])) ?? "{}"
+        return .refuse(status: status, headers: headers, body: body)
+    }
+}
+
+/// Admits so many new agent sessions a second: after a restart they come back in turn, not all at once.
+actor SessionAdmission {
+    private let perSecond: Double
+    private var tokens: Double
+    private var last = ContinuousClock.now
+
+    init(perSecond: Int) {
+        self.perSecond = Double(perSecond)
+        tokens = Double(perSecond)
+    }
+
+    func admit() -> Bool {
+        let now = ContinuousClock.now
+        let passed = last.duration(to: now).components
+        last = now
+        tokens = min(perSecond, tokens + (Double(passed.seconds) + Double(passed.attoseconds) / 1e18) * perSecond)
+        guard tokens >= 1 else { return false }
+        tokens -= 1
+        return true
+    }
+}

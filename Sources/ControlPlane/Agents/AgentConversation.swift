@@ -1,0 +1,186 @@
+import AgentProtocol
+import BerthModel
+import ControlPlaneStore
+import Logging
+import NIOCore
+import ServiceRuntime
+import WebSocketTransport
+
+/// One agent's connection, from its `hello` to its end.
+struct AgentConversation: Sendable {
+    let agent: AgentID
+    let gateway: AgentGateway
+    let store: SQLiteStore
+    let heartbeatSeconds: Int
+    let log: Logger
+
+    /// The first message must be `hello`, and must come within this time.
+    private static let helloTimeout = Duration.seconds(15)
+
+    func run(_ connection: WebSocketConnection) async {
+        let outgoing = AgentOutgoing()
+        let epoch = Epoch()
+        do {
+            _ = try await connection.run { messages, writer in
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        try await Task.sleep(for: Self.helloTimeout)
+                        if await epoch.number == 0 { await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello") }
+                        try await Task.sleep(for: .seconds(86_400 * 365))
+                    }
+                    group.addTask { try await receive(messages, writer, outgoing, epoch) }
+                    group.addTask { try await send(outgoing, writer, epoch) }
+                    defer { group.cancelAll() }
+                    try await group.next()
+                }
+            }
+        } catch {
+            log.debug("agent connection ended", metadata: ["agent": "\(agent)", "error": "\(error)"])
+        }
+        await gateway.closed(agent, epoch: await epoch.number)
+    }
+
+    // MARK: in
+
+    private func receive(
+        _ messages: WebSocketConnection.Messages, _ writer: WebSocketConnection.Writer, _ outgoing: AgentOutgoing,
+        _ epoch: Epoch
+    ) async throws {
+        var unreadable = 0
+        for try await message in messages {
+            guard case .text(let text) = message else {
+                await writer.close(code: 1003, reason: "text frames only")
+                continue
+            }
+            guard let heard = try? JSONCoding.decode(AgentMessage.self, from: text) else {
+                unreadable += 1
+                log.warning("message from an agent cannot be read", metadata: ["agent": "\(agent)", "bytes": "\(text.utf8.count)"])
+                // One bad message may be a newer peer's; many are an attack or a bug, and each costs us.
+                if unreadable > 20 { await writer.close(code: ProtocolCloseCode.malformed, reason: "too many unreadable messages") }
+                continue
+            }
+            if case .hello(let hello) = heard {
+                guard await epoch.number == 0, hello.agent == agent else {
+                    await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "hello twice, or of another agent")
+                    continue
+                }
+                try await open(hello, writer, outgoing, epoch)
+                continue
+            }
+            let number = await epoch.number
+            guard number > 0 else {
+                await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "expected hello first")
+                continue
+            }
+            guard await gateway.isCurrent(agent, epoch: number) else { continue }
+            try await act(on: heard, outgoing, epoch, writer)
+        }
+    }
+
+    private func open(
+        _ hello: AgentMessage.Hello, _ writer: WebSocketConnection.Writer, _ outgoing: AgentOutgoing, _ epoch: Epoch
+    ) async throws {
+        let opened = try await store.openSession(
+            agent, host: hello.host, heldRevision: hello.heldRevision, now: Timestamp.now())
+        guard let opened else {
+            await outgoing.end(with: .init(code: .deleted, reason: "this agent was deleted"))
+            return
+        }
+        try await writer.setKeepalive(
+            .init(pingEvery: .seconds(heartbeatSeconds), giveUpAfter: .seconds(3 * heartbeatSeconds)))
+        await outgoing.say(
+            .welcome(.init(epoch: opened.epoch, heartbeatSeconds: heartbeatSeconds, serverTime: Timestamp.now())))
+        let desired = try await store.desiredState(of: agent)
+        let holdsTheSame = hello.heldRevision == desired.revision && hello.heldDigest == desired.digest
+        await epoch.opened(opened.epoch, sent: holdsTheSame ? desired.revision : nil)
+        if !holdsTheSame { await outgoing.markDesired() }
+        await gateway.opened(opened.agent, epoch: opened.epoch, outgoing: outgoing)
+    }
+
+    private func act(
+        on message: AgentMessage, _ outgoing: AgentOutgoing, _ epoch: Epoch, _ writer: WebSocketConnection.Writer
+    ) async throws {
+        switch message {
+        case .hello, .heartbeat, .ack, .unrecognised: break
+        case .status(let batch):
+            try await gateway.heard(batch, from: agent)
+            await outgoing.say(.statusAck(batch: batch.batch))
+        case .progress(let progress): await gateway.heard(progress, from: agent)
+        case .activity(let samples): await gateway.heard(samples, from: agent)
+        case .stats(let stats): await gateway.heard(stats, from: agent)
+        case .nack(let nack):
+            await gateway.refused(agent, nack)
+            // A whole message was refused: start over with a snapshot, but not in a tight circle.
+            if nack.workload == nil, await epoch.maySendSnapshotAgain() { await outgoing.markDesired() }
+        case .removalCandidates(let candidates):
+            // Removals reach this store one by one, each asked for by its owner through the API.
+            log.notice(
+                "removals confirmed", metadata: ["agent": "\(agent)", "workloads": "\(candidates.workloads.count)"])
+            await outgoing.say(.confirmRemoval(revision: candidates.revision))
+            await epoch.startOver()
+            await outgoing.markDesired()
+        case .goodbye: await writer.close()
+        }
+    }
+
+    // MARK: out
+
+    private func send(_ outgoing: AgentOutgoing, _ writer: WebSocketConnection.Writer, _ epoch: Epoch) async throws {
+        for await _ in outgoing.doorbell.rings {
+            for item in await outgoing.drain() {
+                switch item {
+                case .message(let message): try await writer.send(try JSONCoding.encodeText(message))
+                case .desiredState: try await sendDesiredState(writer, epoch)
+                case .end(let goodbye):
+                    try await writer.send(try JSONCoding.encodeText(ControlPlaneMessage.goodbye(goodbye)))
+                    await writer.close(code: 1000, reason: goodbye.code.word)
+                    return try await Task.sleep(for: .seconds(10))
+                }
+            }
+        }
+    }
+
+    private func sendDesiredState(_ writer: WebSocketConnection.Writer, _ epoch: Epoch) async throws {
+        guard let sent = await epoch.sentRevision else {
+            let desired = try await store.desiredState(of: agent)
+            let items = desired.workloads.keys.sorted().compactMap { desired.workloads[$0] }.map(DesiredItem.workload)
+            try await writer.send(
+                try JSONCoding.encodeText(
+                    ControlPlaneMessage.desiredSnapshot(
+                        .init(revision: desired.revision, digest: desired.digest, items: items))))
+            await epoch.sent(desired.revision)
+            return
+        }
+        let (desired, changed) = try await store.changes(of: agent, after: sent)
+        guard desired.revision > sent else { return }
+        try await writer.send(
+            try JSONCoding.encodeText(
+                ControlPlaneMessage.desiredDelta(
+                    .init(
+                        appliesTo: sent, resultsIn: desired.revision, digest: desired.digest,
+                        items: changed.map(DesiredItem.workload)))))
+        await epoch.sent(desired.revision)
+    }
+}
+
+/// Where one session stands: its epoch, and which revision the agent was sent last.
+private actor Epoch {
+    private(set) var number = 0
+    private(set) var sentRevision: Revision?
+    private var snapshotsAgain = 0
+
+    func opened(_ number: Int, sent: Revision?) {
+        self.number = number
+        sentRevision = sent
+    }
+
+    func sent(_ revision: Revision) { sentRevision = revision }
+    func startOver() { sentRevision = nil }
+
+    func maySendSnapshotAgain() -> Bool {
+        snapshotsAgain += 1
+        guard snapshotsAgain <= 5 else { return false }
+        sentRevision = nil
+        return true
+    }
+}

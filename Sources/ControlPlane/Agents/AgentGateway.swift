@@ -1,0 +1,204 @@
+import AgentProtocol
+import BerthModel
+import ControlPlaneCore
+import ControlPlaneStore
+import Logging
+import ServiceRuntime
+import WebSocketTransport
+
+/// The sessions of the agents that are connected to this control plane. Pushes what the store says; nothing that matters
+/// lives here alone.
+actor AgentGateway {
+    /// One agent's newest session. Every handler compares its epoch before it acts.
+    struct Session {
+        var epoch: Int
+        var owner: String
+        var name: String
+        let outgoing: AgentOutgoing
+        var stats: HostStats?
+    }
+
+    let store: SQLiteStore
+    let hub: EventHub
+    let desk: ConfirmationDesk
+    let log: Logger
+    private var sessions: [AgentID: Session] = [:]
+    private var activity: [WorkloadID: ActivitySample] = [:]
+    private var scales: [WorkloadID: ProgressScale] = [:]
+    private var owners: [WorkloadID: String] = [:]
+    private(set) var refusedMessages = 0
+
+    init(store: SQLiteStore, hub: EventHub, desk: ConfirmationDesk, log: Logger) {
+        self.store = store
+        self.hub = hub
+        self.desk = desk
+        self.log = log
+    }
+
+    // MARK: for the API
+
+    var online: Set<AgentID> { Set(sessions.keys) }
+    func isOnline(_ agent: AgentID?) -> Bool { agent.map { sessions[$0] != nil } ?? false }
+    func stats(of agent: AgentID) -> HostStats? { sessions[agent]?.stats }
+    func activity(of workload: WorkloadID) -> ActivitySample? { activity[workload] }
+
+    /// The store holds something new for `agent`.
+    func desiredStateChanged(_ agent: AgentID?) {
+        if let agent { sessions[agent]?.outgoing.desiredStateChanged() }
+    }
+
+    /// Ends the session of `agent` with a goodbye; the listing says offline from now on.
+    func disconnect(_ agent: AgentID, _ goodbye: ControlPlaneMessage.Goodbye) async {
+        guard let session = sessions.removeValue(forKey: agent) else { return }
+        await session.outgoing.end(with: goodbye)
+        await wentOffline(agent, session)
+    }
+
+    /// All sessions end in order: the control plane restarts.
+    func drain() async {
+        for (agent, session) in sessions {
+            sessions[agent] = nil
+            await session.outgoing.end(with: .init(code: .draining, reason: "the control plane restarts", reconnectAfterSeconds: nil))
+        }
+    }
+
+    func createRequested(_ container: ContainerRecord) async {
+        owners[container.id] = container.userID
+        if let shown = scales[container.id, default: ProgressScale()].validating(container.generation) {
+            await publish(shown, container.id, owner: container.userID)
+        }
+    }
+
+    // MARK: for sessions
+
+    func opened(_ agent: AgentRecord, epoch: Int, outgoing: AgentOutgoing) async {
+        let before = sessions[agent.id]
+        guard (before?.epoch ?? 0) < epoch else {
+            await outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
+            return
+        }
+        sessions[agent.id] = Session(
+            epoch: epoch, owner: agent.userID, name: agent.name, outgoing: outgoing, stats: before?.stats)
+        await before?.outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
+        log.info("agent connected", metadata: ["agent": "\(agent.id)", "name": "\(agent.name)", "epoch": "\(epoch)"])
+        if before == nil {
+            await hub.publish("agent_connected", to: agent.userID, Presentation.agent(agent, isOnline: true, stats: nil))
+        }
+        await placeWaiting()
+    }
+
+    /// The socket of this epoch is gone. A newer session of the same agent is not touched.
+    func closed(_ agent: AgentID, epoch: Int) async {
+        guard let session = sessions[agent], session.epoch == epoch else { return }
+        sessions[agent] = nil
+        await wentOffline(agent, session)
+    }
+
+    private func wentOffline(_ agent: AgentID, _ session: Session) async {
+        log.info("agent disconnected", metadata: ["agent": "\(agent)", "epoch": "\(session.epoch)"])
+        try? await store.sawAgent(agent, now: Timestamp.now())
+        await hub.publish(
+            "agent_disconnected", to: session.owner,
+            .object(["id": .string("agent:\(agent)"), "name": .string(session.name), "status": .string("offline")]))
+    }
+
+    private func placeWaiting() async {
+        do {
+            for container in try await store.placeWaiting(online: online) {
+                log.info("container placed", metadata: ["container": "\(container.id)", "agent": "\(container.agent?.text ?? "-")"])
+                desiredStateChanged(container.agent)
+            }
+        } catch {
+            log.error("waiting containers cannot be placed", metadata: ["error": "\(error)"])
+        }
+    }
+
+    func isCurrent(_ agent: AgentID, epoch: Int) -> Bool { sessions[agent]?.epoch == epoch }
+
+    func refused(_ agent: AgentID, _ nack: AgentMessage.Nack) {
+        refusedMessages += 1
+        log.warning(
+            "agent refused desired state",
+            metadata: ["agent": "\(agent)", "workload": "\(nack.workload?.text ?? "-")", "reason": "\(nack.reason)"])
+    }
+
+    func heard(_ stats: HostStats, from agent: AgentID) async {
+        sessions[agent]?.stats = stats
+        if let session = sessions[agent] {
+            await hub.publish(
+                "agent_stats", to: session.owner,
+                .object([
+                    "id": .string("agent:\(agent)"), "cpu_percent": .number(stats.cpuPercent),
+                    "memory": .integer(stats.memoryBytes), "memory_limit": .integer(stats.memoryLimitBytes),
+                    "disk_usage": .integer(stats.diskBytes), "disk_limit": .integer(stats.diskLimitBytes),
+                    "uptime": .integer(stats.uptimeSeconds),
+                ]))
+        }
+    }
+
+    /// Samples count only for workloads that this agent runs.
+    func heard(_ samples: [ActivitySample], from agent: AgentID) async {
+        for sample in samples where await owner(of: sample.workload, on: agent) != nil { activity[sample.workload] = sample }
+    }
+
+    func heard(_ progress: WorkloadProgress, from agent: AgentID) async {
+        guard let owner = await owner(of: progress.workload, on: agent),
+            let shown = scales[progress.workload, default: ProgressScale()].heard(progress)
+        else { return }
+        await publish(shown, progress.workload, owner: owner)
+    }
+
+    /// Stores statuses and tells whoever waits for them.
+    func heard(_ batch: AgentMessage.StatusBatch, from agent: AgentID) async throws {
+        for change in try await store.record(batch.items, from: agent, now: Timestamp.now()) {
+            let container = change.container
+            owners[container.id] = container.userID
+            await announce(change)
+            if PresentedStatus.isSettled(container.observed, at: container.generation) {
+                await desk.settled(container.id, generation: container.generation)
+            }
+            if container.observed?.phase == .removed {
+                activity[container.id] = nil
+                scales[container.id] = nil
+                owners[container.id] = nil
+            }
+        }
+    }
+
+    private func announce(_ change: SQLiteStore.StatusChange) async {
+        let container = change.container
+        let before = PresentedStatus.of(wish: container.wish, observed: change.before, everRan: container.everRan && change.before != nil)
+        if container.observed?.phase == .running,
+            let shown = scales[container.id, default: ProgressScale()].ready(container.generation)
+        {
+            await publish(shown, container.id, owner: container.userID)
+        }
+        guard container.status != before, container.wish != .removed else { return }
+        let type: String
+        switch container.status {
+        case .running: type = "container_started"
+        case .stopped: type = "container_stopped"
+        case .creating, .configuring, .error: type = "container_updated"
+        }
+        await hub.publish(
+            type, to: container.userID,
+            Presentation.container(container, activity: nil, agentIsOnline: true))
+    }
+
+    private func publish(_ shown: ProgressScale.Shown, _ workload: WorkloadID, owner: String) async {
+        await hub.publish(
+            "container_progress", to: owner,
+            .object([
+                "id": .string(workload.text), "stage": .string(shown.stage), "message": .string(shown.message),
+                "progress": .integer(shown.percent),
+            ]))
+    }
+
+    /// Nil where the workload is not this agent's: what it says of it is not taken.
+    private func owner(of workload: WorkloadID, on agent: AgentID) async -> String? {
+        if let known = owners[workload] { return known }
+        guard let container = try? await store.container(workload), container.agent == agent else { return nil }
+        owners[workload] = container.userID
+        return container.userID
+    }
+}

@@ -1,0 +1,198 @@
+import BerthModel
+import ControlPlaneCore
+import ControlPlaneStore
+import HTTPTypes
+import ServiceRuntime
+
+/// What can be done with containers. A change is durable when a call returns, whatever becomes of the request that asked
+/// for it; waiting for the agent is bounded.
+struct ContainerService: Sendable {
+    let store: SQLiteStore
+    let gateway: AgentGateway
+    let hub: EventHub
+    let desk: ConfirmationDesk
+    let configuration: ServerConfiguration
+
+    struct CreateOrder: Sendable {
+        var name: String?
+        var image: String
+        var customImage: String?
+        var role: String
+        var resources: ResourceRequest
+        var environment: [String: String]
+        var labels: [String: String]
+        var command: [String]?
+        var runtime: String?
+        var agent: AgentID?
+        var idempotencyKey: String?
+    }
+
+    static let roles = ["node", "python", "go", "rust", "devops", "barebone"]
+
+    // MARK: create
+
+    func create(_ order: CreateOrder, for user: UserRecord) async throws -> ContainerRecord {
+        let limits = user.tier.limits
+        if let name = order.name, !ContainerName.isValid(name) {
+            throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
+        }
+        let (image, reference) = try image(order)
+        if !order.role.isEmpty, !(Self.roles + ["default", "standard"]).contains(order.role) {
+            throw APIError.badField("role", "\"\(order.role.prefix(80))\"", expected: "one of \(Self.roles.joined(separator: ", "))")
+        }
+        let resources: Resources
+        do {
+            resources = try order.resources.resolved(for: limits)
+        } catch {
+            throw APIError.badField(error.field, error.value, expected: error.expected)
+        }
+        for attempt in 1...5 {
+            var random = SystemRandomNumberGenerator()
+            let id = WorkloadID(validated: Secrets.newUUID())
+            let now = Timestamp.now()
+            let spec = WorkloadSpec(
+                name: order.name ?? ContainerName.generated(using: &random), image: reference,
+                runtime: RuntimeChoice(name: order.runtime ?? configuration.defaultRuntime), resources: resources,
+                command: order.command, environment: order.environment, labels: order.labels,
+                volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)])
+            if let problem = spec.problem { throw APIError(.badRequest, problem) }
+            let record = ContainerRecord(
+                id: id, userID: user.id, image: image, role: order.role, spec: spec, createdAt: now, lastUsedAt: now)
+            let outcome = try await store.create(
+                record, limit: limits.containers, idempotencyKey: order.idempotencyKey, wanted: order.agent,
+                online: await gateway.online)
+            switch outcome {
+            case .created(let container):
+                await hub.publish(
+                    "container_created", to: user.id, Presentation.container(container, activity: nil, agentIsOnline: true))
+                await gateway.createRequested(container)
+                await gateway.desiredStateChanged(container.agent)
+                return container
+            case .repeated(let container): return container
+            case .limitReached(let current):
+                throw APIError(
+                    .forbidden, "container limit reached",
+                    [
+                        "current": .integer(current), "limit": .integer(limits.containers),
+                        "tier": .string(user.tier.rawValue),
+                        "message": .string("Upgrade your plan to create more containers"),
+                    ])
+            case .nameTaken where order.name == nil && attempt < 5: continue
+            case .nameTaken: throw APIError(.conflict, "container name already exists")
+            }
+        }
+        throw APIError(.conflict, "container name already exists")
+    }
+
+    private func image(_ order: CreateOrder) throws -> (name: String, reference: String) {
+        switch ImageCatalogue.resolve(order.image, customImage: order.customImage) {
+        case .image(let name, let reference): return (name, reference)
+        case .unsupported:
+            throw APIError(
+                .badRequest, "unsupported image type",
+                ["supported_images": .array(ImageCatalogue.supported.map { .string($0) })])
+        case .badReference(let problem): throw APIError(.badRequest, problem, ["field": .string("custom_image")])
+        }
+    }
+
+    // MARK: change
+
+    /// A change, and how far it has come.
+    struct Outcome: Sendable {
+        var before: ContainerRecord
+        var container: ContainerRecord
+        /// The agent has answered this change.
+        var isConfirmed: Bool
+    }
+
+    func start(_ container: ContainerRecord) async throws -> Outcome {
+        if container.wish == .running, container.status == .running, container.observed?.generation == container.generation {
+            return Outcome(before: container, container: container, isConfirmed: true)
+        }
+        return try await change(container) { record in
+            record.wish = .running
+            // A start is a change even where it is wanted to run already: it ends a backoff.
+            record.lastUsedAt = Timestamp.now()
+        }
+    }
+
+    func stop(_ container: ContainerRecord) async throws -> Outcome {
+        try await change(container) { $0.wish = .stopped }
+    }
+
+    func delete(_ container: ContainerRecord) async throws -> Outcome {
+        let outcome = try await change(container) { record in
+            record.wish = .removed
+            record.deletedAt = Timestamp.now()
+        }
+        await hub.publish(
+            "container_deleted", to: container.userID,
+            .object([
+                "id": .string(container.presentedID), "db_id": .string(container.id.text),
+                "name": .string(container.spec.name), "status": .string("deleted"),
+            ]))
+        return outcome
+    }
+
+    func update(
+        _ container: ContainerRecord, name: String?, resources request: ResourceRequest, tier: Tier
+    ) async throws -> Outcome {
+        if let name, !ContainerName.isValid(name) {
+            throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
+        }
+        do {
+            _ = try request.resolved(for: tier.limits, current: container.spec.resources)
+        } catch {
+            throw APIError.badField(error.field, error.value, expected: error.expected)
+        }
+        let outcome = try await change(container) { record in
+            if let name { record.spec.name = name }
+            // Resolved against the row as it is now: a parallel change of another field is kept.
+            if let resources = try? request.resolved(for: tier.limits, current: record.spec.resources) {
+                record.spec.resources = resources
+            }
+        }
+        await hub.publish(
+            "container_updated", to: container.userID,
+            Presentation.container(outcome.container, activity: nil, agentIsOnline: true))
+        return outcome
+    }
+
+    private func change(
+        _ container: ContainerRecord, _ body: @escaping @Sendable (inout ContainerRecord) -> Void
+    ) async throws -> Outcome {
+        let changed: ContainerRecord
+        switch try await store.change(container.id, now: Timestamp.now(), body) {
+        case .changed(let record): changed = record
+        case .notFound: throw APIError.containerNotFound
+        case .nameTaken: throw APIError(.conflict, "container name already exists")
+        }
+        guard changed.generation > container.generation else {
+            let isSettled = PresentedStatus.isSettled(changed.observed, at: changed.generation)
+            return Outcome(before: container, container: changed, isConfirmed: isSettled)
+        }
+        guard let agent = changed.agent else {
+            return Outcome(before: container, container: changed, isConfirmed: changed.wish == .removed)
+        }
+        await gateway.desiredStateChanged(agent)
+        guard await gateway.isOnline(agent) else {
+            return Outcome(before: container, container: changed, isConfirmed: false)
+        }
+        let confirmed = await confirmation(of: changed)
+        let now = try await store.container(changed.id) ?? changed
+        return Outcome(before: container, container: now, isConfirmed: confirmed)
+    }
+
+    private func confirmation(of container: ContainerRecord) async -> Bool {
+        async let confirmed = desk.wait(
+            for: container.id, generation: container.generation, atMost: .seconds(configuration.confirmSeconds))
+        // The answer may have come before the wait began.
+        if let now = try? await store.container(container.id),
+            PresentedStatus.isSettled(now.observed, at: container.generation)
+        {
+            await desk.settled(container.id, generation: container.generation)
+            return true
+        }
+        return await confirmed
+    }
+}

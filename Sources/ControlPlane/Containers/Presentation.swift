@@ -1,0 +1,103 @@
+import BerthModel
+import ControlPlaneCore
+import ControlPlaneStore
+import ServiceRuntime
+
+/// The JSON of the documented objects.
+enum Presentation {
+    static func container(_ record: ContainerRecord, activity: ActivitySample?, agentIsOnline: Bool) -> JSONValue {
+        var fields: [String: JSONValue] = [
+            "id": .string(record.presentedID),
+            "db_id": .string(record.id.text),
+            "user_id": .string(record.userID),
+            "name": .string(record.spec.name),
+            "image": .string(record.image),
+            "role": .string(record.role),
+            "status": .string(record.status.rawValue),
+            "created_at": .string(Timestamp.text(seconds: record.createdAt)),
+            "last_used_at": .string(Timestamp.text(seconds: record.lastUsedAt)),
+            "idle_seconds": .number(0),
+            "mfa_locked": .bool(false),
+            "resources": resources(record),
+            "generation": .integer(record.generation),
+            "observed_generation": .integer(record.observed?.generation ?? 0),
+        ]
+        if let message = message(record, agentIsOnline: agentIsOnline) { fields["message"] = .string(message) }
+        if let agent = record.agent { fields["agent"] = .string("agent:\(agent)") }
+        guard record.status == .running else { return .object(fields) }
+        if let address = record.observed?.address { fields["ip_address"] = .string(address) }
+        if let idle = activity?.idleSeconds { fields["idle_seconds"] = .number(idle) }
+        if let activity {
+            fields["stats"] = .object([
+                "cpu_percent": activity.cpuPercent.map { .number($0) } ?? .null,
+                "memory_bytes": .integer(activity.memoryBytes),
+                "network_received_bytes": .integer(activity.networkReceivedBytes),
+                "network_sent_bytes": .integer(activity.networkSentBytes),
+            ])
+        }
+        return .object(fields)
+    }
+
+    static func resources(_ record: ContainerRecord) -> JSONValue {
+        var fields: [String: JSONValue] = [
+            "memory_mb": .integer(record.spec.resources.memoryMB),
+            "cpu_shares": .integer(record.spec.resources.cpuMillicores),
+            "disk_mb": .integer(record.spec.resources.diskMB),
+        ]
+        if let unenforced = record.observed?.unenforced, !unenforced.isEmpty {
+            fields["unenforced"] = .object(unenforced.mapValues { .string($0) })
+        }
+        return .object(fields)
+    }
+
+    /// What a person should know about it now; nil where all is well.
+    static func message(_ record: ContainerRecord, agentIsOnline: Bool) -> String? {
+        if let placement = record.placement { return "waiting for a host: \(placement)" }
+        if !agentIsOnline { return "its host is offline; what is shown is the last that was known" }
+        guard let observed = record.observed, observed.reason != nil || observed.message != nil else { return nil }
+        return [observed.reason, observed.message].compactMap { $0 }.joined(separator: ": ")
+    }
+
+    static func agent(_ record: AgentRecord, isOnline: Bool, stats: HostStats?) -> JSONValue {
+        var fields: [String: JSONValue] = [
+            "id": .string("agent:\(record.id)"),
+            "db_id": .string(record.id.text),
+            "user_id": .string(record.userID),
+            "name": .string(record.name),
+            "image": .string("\(record.host.os)/\(record.host.arch)"),
+            "status": .string(isOnline ? "online" : "offline"),
+            "session_type": .string("agent"),
+            "role": .string(""),
+            "created_at": .string(Timestamp.text(seconds: record.createdAt)),
+            "last_used_at": .string(Timestamp.text(seconds: record.lastSeenAt)),
+            "idle_seconds": .number(0),
+            "os": .string(record.host.os),
+            "arch": .string(record.host.arch),
+            "distro": .string(record.host.distro),
+            "hostname": .string(record.host.hostname),
+            "description": .string(record.details),
+            "tags": .array(record.tags.map { .string($0) }),
+            "mfa_locked": .bool(false),
+            "resources": .object([
+                "memory_mb": .integer(record.host.capacity.memoryMB),
+                "cpu_shares": .integer(record.host.capacity.cpuMillicores),
+                "disk_mb": .integer(record.host.capacity.diskMB),
+            ]),
+        ]
+        if let engine = record.host.engine {
+            fields["engine"] = .object([
+                "version": .string(engine.version), "api_version": .string(engine.apiVersion),
+                "storage_driver": .string(engine.storageDriver), "cgroup_version": .string(engine.cgroupVersion),
+                "runtimes": .array(engine.runtimes.map { .string($0) }),
+            ])
+        }
+        if isOnline, let stats {
+            fields["stats"] = .object([
+                "cpu_percent": .number(stats.cpuPercent), "memory": .integer(stats.memoryBytes),
+                "memory_limit": .integer(stats.memoryLimitBytes), "disk_usage": .integer(stats.diskBytes),
+                "disk_limit": .integer(stats.diskLimitBytes), "uptime": .integer(stats.uptimeSeconds),
+            ])
+        }
+        return .object(fields)
+    }
+}

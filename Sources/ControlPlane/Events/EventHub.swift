@@ -1,0 +1,81 @@
+package import ServiceRuntime
+
+/// Carries events to the clients of their owners. Each client has a bounded queue: a slow one is told how many it missed
+/// and gets a fresh list, and never slows anybody.
+package actor EventHub {
+    package struct Event: Hashable, Sendable {
+        package var sequence: Int
+        package var user: String
+        package var type: String
+        package var data: JSONValue
+        package var time: Double
+    }
+
+    /// What a client is to be sent next.
+    package enum Delivery: Hashable, Sendable {
+        case event(Event)
+        /// Events were lost, this many: a list must follow.
+        case lagged(missed: Int)
+    }
+
+    private struct Subscriber {
+        var user: String
+        var queue: [Event] = []
+        var missed = 0
+        let doorbell = Doorbell()
+    }
+
+    private static let queueLimit = 256
+    private static let historyLimit = 2000
+
+    private var subscribers: [Int: Subscriber] = [:]
+    private var nextSubscriber = 0
+    private var sequence = 0
+    private var history: [Event] = []
+
+    package init() {}
+
+    package func publish(_ type: String, to user: String, _ data: JSONValue) {
+        sequence += 1
+        let event = Event(sequence: sequence, user: user, type: type, data: data, time: Timestamp.now())
+        history.append(event)
+        if history.count > 2 * Self.historyLimit { history.removeFirst(Self.historyLimit) }
+        for (id, subscriber) in subscribers where subscriber.user == user {
+            if subscriber.queue.count >= Self.queueLimit {
+                subscribers[id]?.missed += 1
+            } else {
+                subscribers[id]?.queue.append(event)
+            }
+            subscriber.doorbell.ring()
+        }
+    }
+
+    /// - Parameter after: replays what came after this event; nil, or an event that is no longer known, starts from now.
+    /// - Returns: the subscription, and true where everything since `after` is in its queue.
+    package func subscribe(user: String, after: Int?) -> (id: Int, doorbell: Doorbell, isReplayed: Bool) {
+        let id = nextSubscriber
+        nextSubscriber += 1
+        var subscriber = Subscriber(user: user)
+        var isReplayed = false
+        if let after, after <= sequence, after >= (history.first?.sequence ?? sequence + 1) - 1 {
+            subscriber.queue = history.filter { $0.sequence > after && $0.user == user }.suffix(Self.queueLimit)
+            isReplayed = history.count(where: { $0.sequence > after && $0.user == user }) <= Self.queueLimit
+        }
+        subscribers[id] = subscriber
+        subscriber.doorbell.ring()
+        return (id, subscriber.doorbell, isReplayed)
+    }
+
+    package func unsubscribe(_ id: Int) { subscribers[id] = nil }
+
+    package func drain(_ id: Int) -> [Delivery] {
+        guard let subscriber = subscribers[id] else { return [] }
+        subscribers[id]?.queue = []
+        subscribers[id]?.missed = 0
+        var deliveries = subscriber.queue.map(Delivery.event)
+        if subscriber.missed > 0 { deliveries.append(.lagged(missed: subscriber.missed)) }
+        return deliveries
+    }
+
+    package var lastSequence: Int { sequence }
+}

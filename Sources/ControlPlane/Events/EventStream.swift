@@ -1,0 +1,88 @@
+import ControlPlaneStore
+import Foundation
+import Logging
+import NIOCore
+import ServiceRuntime
+import WebSocketTransport
+
+/// One client of `/ws/events`: a list first, then what happens.
+struct EventStream: Sendable {
+    let user: UserRecord
+    let tokenHash: String
+    let after: Int?
+    let hub: EventHub
+    let store: SQLiteStore
+    let listing: @Sendable () async throws -> JSONValue
+    let log: Logger
+
+    /// How often an open stream is checked against a revoked or expired token.
+    private static let tokenCheckSeconds = 30
+
+    func run(_ connection: WebSocketConnection) async {
+        let (id, doorbell, isReplayed) = await hub.subscribe(user: user.id, after: after)
+        do {
+            _ = try await connection.run { messages, writer in
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        if !isReplayed { try await sendList(writer) }
+                        for await _ in doorbell.rings {
+                            for delivery in await hub.drain(id) { try await send(delivery, writer) }
+                        }
+                    }
+                    group.addTask { try await answer(messages, writer) }
+                    group.addTask { try await watchToken(writer) }
+                    defer { group.cancelAll() }
+                    try await group.next()
+                }
+            }
+        } catch {
+            log.debug("event stream ended", metadata: ["user": "\(user.id)", "error": "\(error)"])
+        }
+        await hub.unsubscribe(id)
+    }
+
+    private func sendList(_ writer: WebSocketConnection.Writer) async throws {
+        let sequence = await hub.lastSequence
+        let list = try await listing()
+        try await writer.send(Self.frame("list", list, sequence: sequence, time: Timestamp.now()))
+    }
+
+    private func send(_ delivery: EventHub.Delivery, _ writer: WebSocketConnection.Writer) async throws {
+        switch delivery {
+        case .event(let event):
+            try await writer.send(Self.frame(event.type, event.data, sequence: event.sequence, time: event.time))
+        case .lagged(let missed):
+            try await writer.send(
+                Self.frame(
+                    "lagged", .object(["missed": .integer(missed)]), sequence: await hub.lastSequence, time: Timestamp.now()))
+            try await sendList(writer)
+        }
+    }
+
+    /// `container` repeats `data` for older clients.
+    private static func frame(_ type: String, _ data: JSONValue, sequence: Int, time: Double) throws -> String {
+        try JSONCoding.encodeText(
+            JSONValue.object([
+                "type": .string(type), "data": data, "container": data, "seq": .integer(sequence),
+                "timestamp": .string(Timestamp.text(seconds: time)),
+            ]))
+    }
+
+    private func answer(_ messages: WebSocketConnection.Messages, _ writer: WebSocketConnection.Writer) async throws {
+        for try await message in messages {
+            guard case .text(let text) = message, text.utf8.count <= 4096,
+                let value = try? JSONCoding.decode(JSONValue.self, from: text), value["type"] == .string("ping")
+            else { continue }
+            try await writer.send(#"{"type":"pong"}"#)
+        }
+    }
+
+    private func watchToken(_ writer: WebSocketConnection.Writer) async throws {
+        while true {
+            try await Task.sleep(for: .seconds(Self.tokenCheckSeconds))
+            if try await store.authenticate(hash: tokenHash, now: Timestamp.now()) == nil {
+                await writer.close(code: 4401, reason: "the token is no longer valid")
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+import AgentProtocol
+import BerthModel
+import ControlPlaneCore
+package import ControlPlaneStore
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import HummingbirdCore
+import HummingbirdTLS
+package import Logging
+import NIOCore
+import NIOPosix
+import NIOSSL
+import ServiceLifecycle
+package import ServiceRuntime
+import WebSocketTransport
+
+/// The control plane as a whole: built once from its configuration, run until it is told to stop.
+package struct ControlPlaneService: Service {
+    private let configuration: ServerConfiguration
+    private let store: SQLiteStore
+    private let manager: ServiceManager
+    private let log: Logger
+    private let listening: @Sendable (Int) async -> Void
+
+    /// - Parameter listening: called with the port once connections are accepted.
+    package init(
+        _ configuration: ServerConfiguration, store: SQLiteStore, manager: ServiceManager, log: Logger,
+        listening: @escaping @Sendable (Int) async -> Void = { _ in }
+    ) {
+        self.configuration = configuration
+        self.store = store
+        self.manager = manager
+        self.log = log
+        self.listening = listening
+    }
+
+    /// - Throws: `ProgramFailure` where the database cannot be used.
+    package static func openStore(path: String) throws -> SQLiteStore {
+        do {
+            if let end = path.lastIndex(of: "/") { try DurableFile.createFolder(String(path[..<end])) }
+            return try SQLiteStore(path: path)
+        } catch {
+            throw ProgramFailure(.unavailable, "the database \(path) cannot be used: \(error)")
+        }
+    }
+
+    package func run() async throws {
+        try await createFirstAdmin()
+        let hub = EventHub()
+        let desk = ConfirmationDesk()
+        let gateway = AgentGateway(store: store, hub: hub, desk: desk, log: log)
+        let containers = ContainerService(
+            store: store, gateway: gateway, hub: hub, desk: desk, configuration: configuration)
+        let agentRoutes = AgentRoutes(store: store, gateway: gateway)
+        let containerRoutes = ContainerRoutes(service: containers, store: store, gateway: gateway, agents: agentRoutes)
+        let gate = SocketGate(store: store, admission: SessionAdmission(perSecond: configuration.sessionsPerSecond))
+
+        let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void = { [store, log, configuration] socket, purpose in
+            switch purpose {
+            case .agent(let agent):
+                await AgentConversation(
+                    agent: agent, gateway: gateway, store: store, heartbeatSeconds: configuration.heartbeatSeconds, log: log
+                ).run(socket)
+            case .events(let user, let tokenHash, let after):
+                await EventStream(
+                    user: user, tokenHash: tokenHash, after: after, hub: hub, store: store,
+                    listing: { try await containerRoutes.listing(of: user) }, log: log
+                ).run(socket)
+            }
+        }
+        let application = Application(
+            router: router(containerRoutes, agentRoutes),
+            server: try server(gate: gate, converse: converse),
+            configuration: .init(address: .hostname(configuration.host, port: configuration.port), serverName: nil),
+            onServerRunning: { [log, manager, listening] channel in
+                let port = channel.localAddress?.port ?? 0
+                log.info("control plane listening", metadata: ["address": "\(channel.localAddress?.description ?? "")"])
+                manager.ready(status: "listening")
+                await listening(port)
+            },
+            logger: quietLog)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await application.run() }
+            group.addTask { try await feedWatchdog(gateway) }
+            group.addTask {
+                // Agents hear of the end before their sockets close, so that they come back at their own pace.
+                try? await gracefulShutdown()
+                manager.stopping()
+                await gateway.drain()
+                try await Task.sleep(for: .seconds(86_400))
+            }
+            defer { group.cancelAll() }
+            do {
+                try await group.next()
+            } catch let error as IOError {
+                throw ProgramFailure(.unavailable, "\(configuration.host):\(configuration.port) cannot be listened on: \(error)")
+            }
+        }
+    }
+
+    private var quietLog: Logger {
+        var quiet = log
+        quiet.logLevel = max(log.logLevel, .error)
+        return quiet
+    }
+
+    private func feedWatchdog(_ gateway: AgentGateway) async throws {
+        while true {
+            _ = await gateway.online
+            manager.alive()
+            try await Task.sleep(for: manager.watchdogInterval ?? .seconds(3600))
+        }
+    }
+
+    private func router(_ containers: ContainerRoutes, _ agents: AgentRoutes) -> Router<APIContext> {
+        let router = Router(context: APIContext.self)
+        router.add(middleware: ErrorAnswers<APIContext>())
+        router.get("health") { _, _ in Response.json(.object(["status": .string("ok")])) }
+        router.get("api/version") { _, _ in
+            Response.json(.object(["version": .string(BerthVersion.text), "api": .string("v1")]))
+        }
+        for path in ["ws/events", "api/containers/events", "ws/agent/:id", "api/agents/:id/ws"] {
+            router.get(RouterPath(path)) { _, _ -> Response in
+                throw APIError(.upgradeRequired, "this is a WebSocket; ask for an upgrade on a new connection")
+            }
+        }
+        let api = router.group("api").add(middleware: Authentication(store: store))
+        containers.add(to: api)
+        agents.add(to: api)
+        AccountRoutes(store: store).add(to: api)
+        return router
+    }
+
+    private func server(
+        gate: SocketGate, converse: @escaping @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void
+    ) throws -> HTTPServerBuilder {
+        let limits = WebSocketLimits(frameBytes: ProtocolLimits.frameBytes, messageBytes: ProtocolLimits.messageBytes)
+        let plain = HTTPServerBuilder { responder in
+            ServerChannel(responder: responder, gate: gate, limits: limits, converse: converse)
+        }
+        guard let certificateFile = configuration.certificateFile, let keyFile = configuration.keyFile else { return plain }
+        do {
+            let certificates = try NIOSSLCertificate.fromPEMFile(certificateFile)
+            let tls = TLSConfiguration.makeServerConfiguration(
+                certificateChain: certificates.map { .certificate($0) },
+                privateKey: .privateKey(try NIOSSLPrivateKey(file: keyFile, format: .pem)))
+            return try .tls(plain, tlsConfiguration: tls)
+        } catch {
+            throw ProgramFailure(.configuration, "tls_certificate \(certificateFile), tls_key \(keyFile): \(error)")
+        }
+    }
+
+    /// The first start makes an admin and a token: written to a file that only its owner reads, or printed once.
+    private func createFirstAdmin() async throws {
+        guard try await !store.hasUsers() else { return }
+        let admin = UserRecord(id: Secrets.newUserID(), name: "admin", tier: .enterprise, isAdmin: true)
+        guard try await store.create(admin, now: Timestamp.now()) == .created else { return }
+        let (token, text) = TokenIssue.token(for: admin, name: "first admin token", scopes: Set(Scope.allCases), days: nil)
+        if let file = configuration.adminTokenFile {
+            try DurableFile.write(Data((text + "\n").utf8), to: file)
+        }
+        try await store.create(token, hash: Secrets.hash(text))
+        if let file = configuration.adminTokenFile {
+            log.notice("first admin token written", metadata: ["file": "\(file)"])
+        } else {
+            ProgramEnvironment.printLine("first admin token, shown this once: \(text)")
+        }
+    }
+}

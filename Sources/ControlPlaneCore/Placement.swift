@@ -1,0 +1,73 @@
+package import BerthModel
+
+/// Picks the host of a new container. Pure: candidates in, one of them or the reason for none out.
+package enum Placement {
+    /// One agent that the user may use, with what is reserved on it already.
+    package struct Candidate: Hashable, Sendable {
+        package var agent: AgentID
+        package var name: String
+        package var isOnline: Bool
+        package var runtimes: [String]
+        package var capacity: HostCapacity
+        package var reserved: Resources
+        package var containers: Int
+
+        package init(
+            agent: AgentID, name: String, isOnline: Bool, runtimes: [String], capacity: HostCapacity,
+            reserved: Resources, containers: Int
+        ) {
+            self.agent = agent
+            self.name = name
+            self.isOnline = isOnline
+            self.runtimes = runtimes
+            self.capacity = capacity
+            self.reserved = reserved
+            self.containers = containers
+        }
+    }
+
+    package enum Verdict: Hashable, Sendable {
+        case agent(AgentID)
+        /// For the status message: what is missing.
+        case none(reason: String)
+    }
+
+    /// - Parameter wanted: only this agent, where the request names one.
+    package static func choose(
+        among candidates: [Candidate], for spec: WorkloadSpec, wanted: AgentID? = nil
+    ) -> Verdict {
+        let known = candidates.filter { wanted == nil || $0.agent == wanted }
+        if known.isEmpty { return .none(reason: "no host is connected to this account; run berth-agent register on one") }
+        let online = known.filter(\.isOnline)
+        if online.isEmpty { return .none(reason: "none of \(known.count) hosts is online") }
+        let choice = spec.runtime
+        let runnable = online.filter { candidate in
+            candidate.runtimes.contains(choice.name)
+                || (choice.necessity == .prefer && candidate.runtimes.contains(RuntimeChoice.runc))
+        }
+        if runnable.isEmpty { return .none(reason: "no online host offers the runtime \"\(choice.name)\"") }
+        let roomy = runnable.filter { hasRoom($0, for: spec.resources) }
+        // Least loaded first: the smallest share of memory that is promised already.
+        guard let best = roomy.min(by: { (load($0), $0.containers, $0.agent) < (load($1), $1.containers, $1.agent) }) else {
+            return .none(
+                reason: "no online host has \(spec.resources.memoryMB) MB of memory and \(spec.resources.cpuMillicores) millicores left to promise")
+        }
+        return .agent(best.agent)
+    }
+
+    /// Limits are ceilings and not usage, so a host's memory and cpu are promised several times over; one container may
+    /// have a higher ceiling than the whole host.
+    package static let overcommit = 4
+
+    private static func hasRoom(_ candidate: Candidate, for resources: Resources) -> Bool {
+        let (capacity, reserved) = (candidate.capacity, candidate.reserved)
+        let memory = min(resources.memoryMB, capacity.memoryMB)
+        let cpu = min(resources.cpuMillicores, capacity.cpuMillicores)
+        return capacity.memoryMB * overcommit - reserved.memoryMB >= memory
+            && capacity.cpuMillicores * overcommit - reserved.cpuMillicores >= cpu
+    }
+
+    private static func load(_ candidate: Candidate) -> Double {
+        Double(candidate.reserved.memoryMB) / Double(max(1, candidate.capacity.memoryMB))
+    }
+}

@@ -1,0 +1,52 @@
+package import BerthModel
+
+/// Maps an agent's progress onto the 0 to 100 of the API. Never goes back within one generation, and says 100 once.
+package struct ProgressScale: Hashable, Sendable {
+    package struct Shown: Hashable, Sendable {
+        package var stage: String
+        package var percent: Int
+        package var message: String
+    }
+
+    private var generation: Generation = 0
+    private var best = -1
+
+    package init() {}
+
+    /// - Returns: what to tell clients; nil where it would be a step back or nothing new.
+    package mutating func heard(_ progress: WorkloadProgress) -> Shown? {
+        let (range, message): (ClosedRange<Int>, String)
+        switch progress.stage {
+        case .pulling: (range, message) = (10...60, "Pulling image...")
+        case .creating: (range, message) = (60...75, "Creating container...")
+        case .starting: (range, message) = (75...85, "Starting container...")
+        case .configuring: (range, message) = (85...99, "Configuring environment...")
+        }
+        var percent = range.lowerBound
+        if progress.totalBytes > 0 {
+            let done = Double(min(max(progress.doneBytes, 0), progress.totalBytes)) / Double(progress.totalBytes)
+            percent += Int(done * Double(range.upperBound - range.lowerBound))
+        }
+        return advance(progress.generation, to: percent, stage: progress.stage.rawValue, message)
+    }
+
+    package mutating func validating(_ generation: Generation) -> Shown? {
+        advance(generation, to: 5, stage: "validating", "Request accepted")
+    }
+
+    /// The container accepts work.
+    package mutating func ready(_ generation: Generation) -> Shown? {
+        advance(generation, to: 100, stage: "ready", "Container is ready")
+    }
+
+    private mutating func advance(_ generation: Generation, to percent: Int, stage: String, _ message: String) -> Shown? {
+        guard generation >= self.generation else { return nil }
+        if generation > self.generation {
+            self.generation = generation
+            best = -1
+        }
+        guard percent > best else { return nil }
+        best = percent
+        return Shown(stage: stage, percent: percent, message: message)
+    }
+}

@@ -1,0 +1,72 @@
+import BerthModel
+import ControlPlaneCore
+import FoundationEssentials
+import GRDB
+
+/// Between rows and values.
+enum Rows {
+    static func json(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys]
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+
+    static func value<Value: Decodable>(_ text: String) throws -> Value {
+        try JSONDecoder().decode(Value.self, from: Data(text.utf8))
+    }
+
+    static func user(_ row: Row) -> UserRecord {
+        UserRecord(
+            id: row["id"], name: row["name"], email: row["email"], tier: Tier(rawValue: row["tier"]) ?? .guest,
+            isAdmin: row["is_admin"])
+    }
+
+    static func token(_ row: Row) -> TokenRecord {
+        let scopes: String = row["scopes"]
+        let agent: String? = row["agent_id"]
+        return TokenRecord(
+            id: row["id"], userID: row["user_id"], name: row["name"], prefix: row["prefix"],
+            scopes: Set(scopes.split(separator: " ").compactMap { Scope(rawValue: String($0)) }),
+            agent: agent.map { AgentID(validated: $0) }, createdAt: row["created_at"], expiresAt: row["expires_at"],
+            lastUsedAt: row["last_used_at"])
+    }
+
+    static func insert(_ token: TokenRecord, hash: String, _ database: Database) throws {
+        try database.execute(
+            sql: """
+                INSERT INTO token (id, user_id, agent_id, name, prefix, hash, scopes, created_at, expires_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                token.id, token.userID, token.agent?.text, token.name, token.prefix, hash,
+                token.scopes.map(\.rawValue).sorted().joined(separator: " "), token.createdAt, token.expiresAt,
+            ])
+    }
+
+    static func agent(_ row: Row) -> AgentRecord {
+        AgentRecord(
+            id: AgentID(validated: row["id"]), userID: row["user_id"], name: row["name"], details: row["details"],
+            tags: (try? value(row["tags"])) ?? [], isShared: row["is_shared"],
+            host: (try? value(row["host"])) ?? HostDescription(), revision: Revision(row["revision"]),
+            epoch: row["epoch"], createdAt: row["created_at"], lastSeenAt: row["last_seen_at"])
+    }
+
+    static func container(_ row: Row) throws -> ContainerRecord {
+        let agent: String? = row["agent_id"]
+        let observed: String? = row["observed"]
+        return ContainerRecord(
+            id: WorkloadID(validated: row["id"]), userID: row["user_id"],
+            agent: agent.map { AgentID(validated: $0) }, image: row["image"], role: row["role"],
+            generation: row["generation"], wish: DesiredWorkload.Wish(rawValue: row["wish"]) ?? .stopped,
+            spec: try value(row["spec"]), observed: try observed.map { try value($0) }, everRan: row["ever_ran"],
+            placement: row["placement"], createdAt: row["created_at"], lastUsedAt: row["last_used_at"],
+            deletedAt: row["deleted_at"])
+    }
+
+    /// Raises the revision of an agent's desired state; rows that carry the new one are what changed with it.
+    static func raiseRevision(of agent: AgentID?, _ database: Database) throws -> Int {
+        guard let agent else { return 0 }
+        try database.execute(sql: "UPDATE agent SET revision = revision + 1 WHERE id = ?", arguments: [agent.text])
+        return try Int.fetchOne(database, sql: "SELECT revision FROM agent WHERE id = ?", arguments: [agent.text]) ?? 0
+    }
+}

@@ -1,0 +1,80 @@
+import GRDB
+
+/// The tables, in steps that are never changed once released.
+enum Schema {
+    static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("1 first light") { database in
+            try database.create(table: "user") { table in
+                table.primaryKey("id", .text)
+                table.column("name", .text).notNull().unique()
+                table.column("email", .text).notNull()
+                table.column("tier", .text).notNull()
+                table.column("is_admin", .boolean).notNull()
+                table.column("created_at", .double).notNull()
+            }
+            try database.create(table: "agent") { table in
+                table.primaryKey("id", .text)
+                table.column("user_id", .text).notNull().references("user").indexed()
+                table.column("name", .text).notNull()
+                table.column("details", .text).notNull()
+                table.column("tags", .text).notNull()
+                table.column("is_shared", .boolean).notNull()
+                table.column("host", .text).notNull()
+                table.column("revision", .integer).notNull()
+                table.column("epoch", .integer).notNull()
+                table.column("created_at", .double).notNull()
+                table.column("last_seen_at", .double).notNull()
+                table.column("deleted_at", .double)
+            }
+            try database.create(table: "token") { table in
+                table.primaryKey("id", .text)
+                table.column("user_id", .text).notNull().references("user").indexed()
+                table.column("agent_id", .text).references("agent").indexed()
+                table.column("name", .text).notNull()
+                table.column("prefix", .text).notNull()
+                table.column("hash", .text).notNull().unique()
+                table.column("scopes", .text).notNull()
+                table.column("created_at", .double).notNull()
+                table.column("expires_at", .double)
+                table.column("last_used_at", .double)
+                table.column("revoked_at", .double)
+            }
+            try database.create(table: "container") { table in
+                table.primaryKey("id", .text)
+                table.column("user_id", .text).notNull().references("user")
+                table.column("agent_id", .text).references("agent")
+                table.column("name", .text).notNull()
+                table.column("image", .text).notNull()
+                table.column("role", .text).notNull()
+                table.column("generation", .integer).notNull()
+                table.column("wish", .text).notNull()
+                table.column("spec", .text).notNull()
+                table.column("memory_mb", .integer).notNull()
+                table.column("cpu_millicores", .integer).notNull()
+                // The revision of its agent's desired state that changed this row last: a delta is a range of it.
+                table.column("changed_revision", .integer).notNull()
+                table.column("observed", .text)
+                table.column("engine_id", .text).indexed()
+                table.column("ever_ran", .boolean).notNull()
+                table.column("placement", .text)
+                table.column("idempotency_key", .text)
+                table.column("created_at", .double).notNull()
+                table.column("last_used_at", .double).notNull()
+                table.column("deleted_at", .double)
+                // Set when the agent has confirmed the removal: the tombstone need not be sent any more.
+                table.column("removed_at", .double)
+            }
+            try database.execute(
+                sql: """
+                    CREATE UNIQUE INDEX container_name ON container(user_id, name) WHERE deleted_at IS NULL;
+                    CREATE UNIQUE INDEX container_idempotency ON container(user_id, idempotency_key)
+                        WHERE idempotency_key IS NOT NULL;
+                    CREATE INDEX container_user ON container(user_id, created_at);
+                    CREATE INDEX container_agent ON container(agent_id, changed_revision);
+                    CREATE INDEX container_unplaced ON container(created_at) WHERE agent_id IS NULL;
+                    """)
+        }
+        return migrator
+    }
+}
