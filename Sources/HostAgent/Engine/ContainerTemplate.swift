@@ -9,7 +9,8 @@ enum ContainerTemplate {
         "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID", "KILL", "NET_BIND_SERVICE",
     ]
 
-    static func specification(_ order: ContainerOrder, agent: AgentID) -> ContainerSpecification {
+    /// - Parameter hostCPUs: a limit above them is none, and the Engine would refuse it.
+    static func specification(_ order: ContainerOrder, agent: AgentID, hostCPUs: Int) -> ContainerSpecification {
         let spec = order.spec
         let memory = spec.resources.memoryMB * 1024 * 1024
         var host = ContainerSpecification.HostConfiguration()
@@ -17,7 +18,7 @@ enum ContainerTemplate {
         host.memory = memory
         // Equal to the memory limit: no swap.
         host.memorySwap = memory
-        host.nanoCPUs = spec.resources.cpuMillicores * 1_000_000
+        host.nanoCPUs = min(spec.resources.cpuMillicores * 1_000_000, hostCPUs * 1_000_000_000)
         host.pidsLimit = spec.resources.pids
         host.capDrop = ["ALL"]
         host.capAdd = capabilities

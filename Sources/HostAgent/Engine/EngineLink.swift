@@ -8,6 +8,7 @@ package actor EngineLink {
     private let group: any EventLoopGroup
     private let log: Logger
     private var negotiated: DockerEngine?
+    private var knownCPUs: Int?
     private var wasReachable: Bool?
 
     package init(endpoint: EngineEndpoint, group: any EventLoopGroup, log: Logger) {
@@ -36,6 +37,14 @@ package actor EngineLink {
         }
     }
 
+    /// Cores of the host; the Engine refuses a limit above them.
+    package func cpuCount() async throws -> Int {
+        if let knownCPUs { return knownCPUs }
+        let count = try await engine().info().cpus
+        knownCPUs = count
+        return count
+    }
+
     /// After a call that failed as only a missing Engine fails: the next call negotiates anew, for it may be another one.
     package func failed(_ error: any Error) {
         guard let error = error as? EngineError else { return }
@@ -49,5 +58,8 @@ package actor EngineLink {
     }
 
     /// The event stream was cut: the Engine may have been restarted or replaced.
-    package func renegotiate() { negotiated = nil }
+    package func renegotiate() {
+        negotiated = nil
+        knownCPUs = nil
+    }
 }

@@ -38,7 +38,9 @@ package struct PlanExecutor: Sendable {
             try await puller.pull(image, listener: progress)
         case .create(let order):
             do {
-                _ = try await engine.createContainer(name: order.name, ContainerTemplate.specification(order, agent: agent))
+                let specification = ContainerTemplate.specification(
+                    order, agent: agent, hostCPUs: try await link.cpuCount())
+                _ = try await engine.createContainer(name: order.name, specification)
             } catch let error as EngineError where error.status == 409 {
                 guard try await isOurs(order, engine) else { throw error }
                 return .superseded

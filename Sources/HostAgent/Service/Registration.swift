@@ -45,6 +45,7 @@ package struct Registration: Sendable {
         var os: String
         var arch: String
         var hostname: String
+        var distro: String
         var tags: [String]
     }
 
@@ -61,7 +62,7 @@ package struct Registration: Sendable {
                 .usage, "\(server): a token must not travel in the clear; use https://, or --allow-plaintext on a trusted network")
         }
         let facts = HostFacts(stateDirectory: "/").describeWithoutEngine()
-        let request = Request(name: name, os: facts.os, arch: facts.arch, hostname: facts.hostname, tags: tags)
+        let request = Request(name: name, os: facts.os, arch: facts.arch, hostname: facts.hostname, distro: facts.distro, tags: tags)
         var url = server
         url.target = (url.target.hasSuffix("/") ? String(url.target.dropLast()) : url.target) + "/api/agents/register"
         let answer: HTTPAnswer

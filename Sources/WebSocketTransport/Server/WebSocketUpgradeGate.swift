@@ -166,13 +166,12 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
     private func upgrade(
         _ context: ChannelHandlerContext, _ head: HTTPRequestHead, _ subprotocol: String?, _ accepted: Accepted
     ) {
-        var headers = HTTPHeaders()
-        if let subprotocol { headers.add(name: "Sec-WebSocket-Protocol", value: subprotocol) }
+        let agreed: HTTPHeaders = subprotocol.map { ["Sec-WebSocket-Protocol": $0] } ?? [:]
         let upgrader = NIOWebSocketServerUpgrader(
-            shouldUpgrade: { channel, _ in channel.eventLoop.makeSucceededFuture([:]) },
+            shouldUpgrade: { channel, _ in channel.eventLoop.makeSucceededFuture(agreed) },
             upgradePipelineHandler: { channel, _ in channel.eventLoop.makeSucceededVoidFuture() })
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        upgrader.buildUpgradeResponse(channel: context.channel, upgradeRequest: head, initialResponseHeaders: headers)
+        upgrader.buildUpgradeResponse(channel: context.channel, upgradeRequest: head, initialResponseHeaders: [:])
             .whenComplete { result in
                 let (gate, context) = bound.value
                 guard case .deciding = gate.state else { return }
