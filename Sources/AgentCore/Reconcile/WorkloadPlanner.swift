@@ -213,7 +213,13 @@ struct WorkloadPlanner {
         if case .remove = step.action, let serving, workload.wish == .running {
             return Decision(status: status(.running, serving))
         }
-        return Decision(status: status(phase, serving ?? shown), cancelsInFlight: cancels)
+        var status = status(phase, serving ?? shown)
+        // A container whose start has not been answered does not serve yet, even where it is seen up.
+        if case .start(let id) = step.action, serving?.id == id {
+            status.startedAt = nil
+            status.address = nil
+        }
+        return Decision(status: status, cancelsInFlight: cancels)
     }
 
     private var shown: ObservedContainer? { chosen(from: containers) }

@@ -22,16 +22,26 @@ extension DockerEngine {
                 case .body(let bytes):
                     var elements: [Decoder.InboundOut] = []
                     try Self.reading(request) { try processor.process(buffer: bytes) { elements.append($0) } }
-                    for element in elements { try await take(element) }
+                    try await Self.hand(elements, to: take)
                 case .end:
                     var elements: [Decoder.InboundOut] = []
                     try Self.reading(request) { try processor.finishProcessing(seenEOF: true) { elements.append($0) } }
-                    for element in elements { try await take(element) }
+                    try await Self.hand(elements, to: take)
                     return
                 }
             }
             try Task.checkCancellation()
             throw EngineError(kind: .cutOff, call: request.call, object: request.object, message: "inside the stream")
+        }
+    }
+
+    private static func hand<Element>(_ elements: [Element], to take: (Element) async throws -> Void) async throws {
+        for element in elements {
+            do {
+                try await take(element)
+            } catch {
+                throw TakerFailure(cause: error)
+            }
         }
     }
 

@@ -43,6 +43,8 @@ struct EngineConnection: Sendable {
             }
         } catch let error as EngineError {
             throw error
+        } catch let error as TakerFailure {
+            throw error.cause
         } catch {
             try Task.checkCancellation()
             throw EngineError(
@@ -51,7 +53,7 @@ struct EngineConnection: Sendable {
         }
     }
 
-    /// Connects, sends `request`, and on `101` (or `200`, as old Engines answer) gives the raw byte channel.
+    /// Connects, sends `request`, and on `101` gives the raw byte channel.
     func hijack(_ request: Request) async throws -> NIOAsyncChannel<ByteBuffer, ByteBuffer> {
         let upgraded: EventLoopFuture<NIOAsyncChannel<ByteBuffer, ByteBuffer>>
         do {
@@ -121,4 +123,9 @@ struct EngineConnection: Sendable {
         if request.method != .GET && request.method != .HEAD { head.headers.add(name: "Content-Length", value: "0") }
         return [.head(head), .end(nil)]
     }
+}
+
+/// An error of whoever takes the elements of a stream: theirs, not the Engine's.
+struct TakerFailure: Error {
+    var cause: any Error
 }

@@ -10,7 +10,13 @@ final class HijackHandler: ChannelInboundHandler, RemovableChannelHandler {
     private let object: String
     private let encoder: HTTPRequestEncoder
     private let decoder: ByteToMessageHandler<HTTPResponseDecoder>
-    private var refusal: (status: Int, body: ByteBuffer)?
+    private enum Answer {
+        case none
+        case agreed
+        case refused(status: Int, body: ByteBuffer)
+    }
+
+    private var answer = Answer.none
 
     init(call: String, object: String, encoder: HTTPRequestEncoder, decoder: ByteToMessageHandler<HTTPResponseDecoder>) {
         self.call = call
@@ -20,17 +26,19 @@ final class HijackHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        switch unwrapInboundIn(data) {
-        case .head(let head) where head.status == .switchingProtocols || head.status == .ok:
-            upgrade(context: context)
-        case .head(let head):
-            refusal = (Int(head.status.code), ByteBuffer())
-        case .body(var part):
-            if let refusal, refusal.body.readableBytes < 64 * 1024 { self.refusal?.body.writeBuffer(&part) }
-        case .end:
-            guard let refusal else { return }
-            fail(.refused(status: refusal.status), EngineMessage.text(of: refusal.body))
+        switch (unwrapInboundIn(data), answer) {
+        case (.head(let head), _) where head.status == .switchingProtocols: answer = .agreed
+        case (.head(let head), _): answer = .refused(status: Int(head.status.code), body: ByteBuffer())
+        case (.body(var part), .refused(let status, var body)):
+            guard body.readableBytes < 64 * 1024 else { return }
+            body.writeBuffer(&part)
+            answer = .refused(status: status, body: body)
+        // Only now: the decoder hands the end of the answer to whoever stands behind it.
+        case (.end, .agreed): upgrade(context: context)
+        case (.end, .refused(let status, let body)):
+            fail(.refused(status: status), EngineMessage.text(of: body))
             context.close(promise: nil)
+        case (.body, _), (.end, .none): break
         }
     }
 

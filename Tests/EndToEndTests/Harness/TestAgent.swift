@@ -1,0 +1,94 @@
+import DockerEngine
+import Foundation
+import NIOCore
+import ServiceRuntime
+import Testing
+
+/// An agent as a process of its own, with its state in a folder.
+actor TestAgent {
+    let folder: TemporaryFolder
+    nonisolated let configPath: String
+    nonisolated let id: String
+    private(set) var program: RunningProgram?
+    private var starts = 0
+
+    init(_ controlPlane: TestControlPlane, name: String, engine: String? = nil) async throws {
+        folder = try TemporaryFolder()
+        configPath = folder.file("agent.json")
+        let port = await controlPlane.port
+        let result = try await RunningProgram.run(
+            try TestEnvironment.binary("berth-agent"),
+            [
+                "register", "--server", "http://127.0.0.1:\(port)", "--token-file", controlPlane.folder.file("admin-token"),
+                "--name", name, "--config", configPath, "--json",
+            ],
+            environment: [
+                "BERTH_ENGINE": try engine ?? TestEnvironment.engineText, "BERTH_STATE_DIRECTORY": folder.file("state"),
+            ])
+        #expect(result.status == 0, "\(result.output)")
+        id = try #require(try JSONCoding.decode(JSONValue.self, from: result.output)["id"]?.text)
+    }
+
+    func start() throws {
+        starts += 1
+        program = try RunningProgram(
+            try TestEnvironment.binary("berth-agent"), ["run", "--config", configPath],
+            environment: ["BERTH_SAMPLE_SECONDS": "1", "BERTH_RELIST_SECONDS": "5"],
+            output: folder.file("agent-\(starts).log"))
+    }
+
+    func killHard() async throws { try await program?.killHard() }
+    func stop() async throws { #expect(try await program?.terminate() == 0) }
+    var output: String { program?.output ?? "" }
+
+    nonisolated func status() async throws -> JSONValue {
+        let result = try await RunningProgram.run(
+            try TestEnvironment.binary("berth-agent"), ["status", "--json", "--config", configPath])
+        guard result.status == 0 else { throw TestEnvironment.Missing(description: "status: \(result.output)") }
+        return try JSONCoding.decode(JSONValue.self, from: result.output)
+    }
+
+    /// Containers that carry this agent's label, whatever their state.
+    nonisolated func containers(_ engine: DockerEngine) async throws -> [ContainerSummary] {
+        try await engine.listContainers(filters: ["label": ["berth.agent=\(id)"]])
+    }
+
+    /// Leaves nothing of this agent behind, and says so if that fails.
+    func cleanUp() async throws {
+        if let program, program.isRunning { try await program.terminate() }
+        let engine = try await TestEnvironment.engine()
+        for container in try await containers(engine) { try await engine.removeContainer(container.id, force: .killFirst) }
+        for volume in try await engine.listVolumes(filters: ["label": ["berth.agent=\(id)"]]) {
+            try await engine.removeVolume(volume.name)
+        }
+        #expect(try await containers(engine).isEmpty)
+        #expect(try await engine.listVolumes(filters: ["label": ["berth.agent=\(id)"]]).isEmpty)
+    }
+}
+
+extension DockerEngine {
+    /// Runs a command in a container and gives its output; fails where it fails.
+    func run(_ command: String, in container: String) async throws -> String {
+        let exec = try await createExec(container, ExecOrder(command: ["sh", "-c", command]))
+        let channel = try await startExec(exec, allocatesTTY: false)
+        let output = try await channel.executeThenClose { inbound, _ in
+            let processor = NIOSingleStepByteToMessageProcessor(LogFrameDecoder())
+            var text = ""
+            for try await bytes in inbound {
+                try processor.process(buffer: bytes) { text += String(decoding: $0.bytes.readableBytesView, as: UTF8.self) }
+            }
+            return text
+        }
+        let details = try await inspectExec(exec)
+        #expect(details.exitCode == 0, "\(command): \(output)")
+        return output
+    }
+
+    func pullQuietly(_ image: String) async throws { try await pullImage(image) { _ in } }
+
+    func removeImageIfThere(_ image: String) async throws {
+        do {
+            try await removeImage(image)
+        } catch let error as EngineError where error.status == 404 {}
+    }
+}
