@@ -147,13 +147,30 @@ package struct DockerEngine: Sendable {
 
     func versioned(_ path: String) -> String { "/v\(version)\(path)" }
 
-    /// A path segment from outside. References keep their `/`, `:` and `@`, which the Engine wants as they are.
-    static func segment(_ text: String) -> String {
-        text.split(separator: "/", omittingEmptySubsequences: false)
-            .map { part in
-                QueryItems.encoded(String(part)).replacing("%3A", with: ":").replacing("%40", with: "@")
-            }
-            .joined(separator: "/")
+    /// A name, id or reference from outside as part of a path. What the Engine cannot know anyway is refused here: `..`
+    /// or an empty part would lead to another call.
+    ///
+    /// - Parameter collection: for example `containers`.
+    func path(_ collection: String, _ text: String, _ action: String = "") throws -> String {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        let isSafe = parts.allSatisfy { part in
+            !part.isEmpty && part != "." && part != ".."
+                && part.utf8.allSatisfy { byte in
+                    switch byte {
+                    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
+                        UInt8(ascii: ":"), UInt8(ascii: "@"):
+                        true
+                    default: false
+                    }
+                }
+        }
+        guard isSafe, text.utf8.count <= 1024 else {
+            throw EngineError(
+                kind: .refused(status: 400), call: collection, object: String(text.prefix(80)).debugDescription,
+                message: "not a name that the Engine can know")
+        }
+        return versioned("/\(collection)/\(text)\(action)")
     }
 }
 

@@ -14,7 +14,7 @@ extension DockerEngine {
 
     package func inspectContainer(_ id: String) async throws -> ContainerDetails {
         try await get(
-            versioned("/containers/\(Self.segment(id))/json"), call: "container inspect", object: id,
+            try path("containers", id, "/json"), call: "container inspect", object: id,
             deadline: deadlines.inspect)
     }
 
@@ -35,7 +35,7 @@ extension DockerEngine {
     @discardableResult
     package func startContainer(_ id: String) async throws -> Effect {
         let answer = try await send(
-            .POST, versioned("/containers/\(Self.segment(id))/start"), call: "container start", object: id,
+            .POST, try path("containers", id, "/start"), call: "container start", object: id,
             deadline: deadlines.start)
         return answer.status == 304 ? .alreadySo : .changed
     }
@@ -46,7 +46,7 @@ extension DockerEngine {
         var query = QueryItems()
         query.add("t", String(graceSeconds))
         let answer = try await send(
-            .POST, query.target(versioned("/containers/\(Self.segment(id))/stop")), call: "container stop", object: id,
+            .POST, try query.target(path("containers", id, "/stop")), call: "container stop", object: id,
             deadline: .seconds(graceSeconds) + deadlines.answer)
         return answer.status == 304 ? .alreadySo : .changed
     }
@@ -55,7 +55,7 @@ extension DockerEngine {
         var query = QueryItems()
         query.add("signal", signal)
         _ = try await send(
-            .POST, query.target(versioned("/containers/\(Self.segment(id))/kill")), call: "container kill", object: id)
+            .POST, try query.target(path("containers", id, "/kill")), call: "container kill", object: id)
     }
 
     /// Removes the container and leaves its volumes, anonymous ones too: there is no way to ask for anything else.
@@ -64,7 +64,7 @@ extension DockerEngine {
         query.add("v", "0")
         if force == .killFirst { query.add("force", "1") }
         _ = try await send(
-            .DELETE, query.target(versioned("/containers/\(Self.segment(id))")), call: "container remove", object: id)
+            .DELETE, try query.target(path("containers", id)), call: "container remove", object: id)
     }
 
     package enum RemovalForce: Hashable, Sendable { case onlyStopped, killFirst }
@@ -73,7 +73,7 @@ extension DockerEngine {
     package func waitContainer(_ id: String, deadline: Duration) async throws -> Int {
         struct Body: Decodable, Sendable { var StatusCode: Int }
         let answer = try await send(
-            .POST, versioned("/containers/\(Self.segment(id))/wait"), call: "container wait", object: id,
+            .POST, try path("containers", id, "/wait"), call: "container wait", object: id,
             deadline: deadline)
         let body: Body = try decode(answer.body, call: "container wait", object: id)
         return body.StatusCode
@@ -85,7 +85,7 @@ extension DockerEngine {
         query.add("stream", "0")
         query.add("one-shot", "1")
         return try await get(
-            query.target(versioned("/containers/\(Self.segment(id))/stats")), call: "container stats", object: id,
+            try query.target(path("containers", id, "/stats")), call: "container stats", object: id,
             deadline: .seconds(2))
     }
 }

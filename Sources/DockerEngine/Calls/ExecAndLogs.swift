@@ -53,7 +53,7 @@ extension DockerEngine {
     package func createExec(_ container: String, _ order: ExecOrder) async throws -> String {
         struct Created: Decodable { var Id: String }
         let answer = try await post(
-            versioned("/containers/\(Self.segment(container))/exec"), body: order, call: "exec create", object: container)
+            try path("containers", container, "/exec"), body: order, call: "exec create", object: container)
         let created: Created = try decode(answer.body, call: "exec create", object: container)
         return created.Id
     }
@@ -66,7 +66,7 @@ extension DockerEngine {
             var Tty: Bool
         }
         let request = EngineConnection.Request(
-            method: .POST, target: versioned("/exec/\(Self.segment(exec))/start"),
+            method: .POST, target: try path("exec", exec, "/start"),
             body: try Self.encode(Body(Tty: allocatesTTY)), call: "exec start", object: exec)
         return try await withDeadline(
             deadlines.start,
@@ -79,11 +79,11 @@ extension DockerEngine {
         query.add("h", String(rows))
         query.add("w", String(columns))
         _ = try await send(
-            .POST, query.target(versioned("/exec/\(Self.segment(exec))/resize")), call: "exec resize", object: exec)
+            .POST, try query.target(path("exec", exec, "/resize")), call: "exec resize", object: exec)
     }
 
     package func inspectExec(_ exec: String) async throws -> ExecDetails {
-        try await get(versioned("/exec/\(Self.segment(exec))/json"), call: "exec inspect", object: exec)
+        try await get(path("exec", exec, "/json"), call: "exec inspect", object: exec)
     }
 
     /// Hands over a container's output. Only for containers without a TTY, whose output is framed.
@@ -103,7 +103,7 @@ extension DockerEngine {
         if follow { query.add("follow", "1") }
         if timestamps { query.add("timestamps", "1") }
         let request = EngineConnection.Request(
-            method: .GET, target: query.target(versioned("/containers/\(Self.segment(container))/logs")), body: nil,
+            method: .GET, target: try query.target(path("containers", container, "/logs")), body: nil,
             call: "container logs", object: container)
         try await stream(request, LogFrameDecoder(), take: take)
     }

@@ -45,12 +45,12 @@ extension DockerEngine {
     }
 
     package func inspectImage(_ reference: String) async throws -> ImageDetails {
-        try await get(versioned("/images/\(Self.segment(reference))/json"), call: "image inspect", object: reference)
+        try await get(path("images", reference, "/json"), call: "image inspect", object: reference)
     }
 
     package func removeImage(_ reference: String) async throws {
         _ = try await send(
-            .DELETE, versioned("/images/\(Self.segment(reference))"), call: "image remove", object: reference)
+            .DELETE, try path("images", reference), call: "image remove", object: reference)
     }
 
     static func hasTagOrDigest(_ reference: String) -> Bool {

@@ -10,7 +10,7 @@ extension DockerEngine {
     }
 
     package func inspectVolume(_ name: String) async throws -> VolumeDetails {
-        try await get(versioned("/volumes/\(QueryItems.encoded(name))"), call: "volume inspect", object: name)
+        try await get(path("volumes", name), call: "volume inspect", object: name)
     }
 
     package func createVolume(name: String, labels: [String: String]) async throws -> VolumeDetails {
@@ -26,7 +26,7 @@ extension DockerEngine {
     /// Refused with 409 while a container uses it.
     package func removeVolume(_ name: String) async throws {
         _ = try await send(
-            .DELETE, versioned("/volumes/\(QueryItems.encoded(name))"), call: "volume remove", object: name)
+            .DELETE, try path("volumes", name), call: "volume remove", object: name)
     }
 
     package func listNetworks(filters: [String: [String]] = [:]) async throws -> [NetworkDetails] {
@@ -36,7 +36,7 @@ extension DockerEngine {
     }
 
     package func inspectNetwork(_ name: String) async throws -> NetworkDetails {
-        try await get(versioned("/networks/\(QueryItems.encoded(name))"), call: "network inspect", object: name)
+        try await get(path("networks", name), call: "network inspect", object: name)
     }
 
     /// - Returns: the network's id. Two racing calls with one name give one network and one 409.
@@ -60,7 +60,7 @@ extension DockerEngine {
 
     package func removeNetwork(_ name: String) async throws {
         _ = try await send(
-            .DELETE, versioned("/networks/\(QueryItems.encoded(name))"), call: "network remove", object: name)
+            .DELETE, try path("networks", name), call: "network remove", object: name)
     }
 }
 

@@ -55,9 +55,9 @@ struct EngineConnection: Sendable {
 
     /// Connects, sends `request`, and on `101` gives the raw byte channel.
     func hijack(_ request: Request) async throws -> NIOAsyncChannel<ByteBuffer, ByteBuffer> {
-        let upgraded: EventLoopFuture<NIOAsyncChannel<ByteBuffer, ByteBuffer>>
+        let (channel, upgraded): (any Channel, EventLoopFuture<NIOAsyncChannel<ByteBuffer, ByteBuffer>>)
         do {
-            upgraded = try await ClientBootstrap(group: group)
+            (channel, upgraded) = try await ClientBootstrap(group: group)
                 .channelOption(.allowRemoteHalfClosure, value: true)
                 .connectTimeout(.seconds(5))
                 .connect(unixDomainSocketPath: endpoint.socketPath) { channel in
@@ -71,16 +71,20 @@ struct EngineConnection: Sendable {
                         return result.futureResult
                     }
                     .map { (future: EventLoopFuture<NIOAsyncChannel<ByteBuffer, ByteBuffer>>) in
-                        let headers = Self.parts(of: request, upgrade: true)
-                        for part in headers { channel.write(part, promise: nil) }
+                        for part in Self.parts(of: request, upgrade: true) { channel.write(part, promise: nil) }
                         channel.flush()
-                        return future
+                        return (channel, future)
                     }
                 }
         } catch {
             throw unreachable(request, error)
         }
-        return try await upgraded.get()
+        return try await withTaskCancellationHandler {
+            try await upgraded.get()
+        } onCancel: {
+            // A future does not notice cancellation; the end of its channel does.
+            channel.close(promise: nil)
+        }
     }
 
     private func connect(

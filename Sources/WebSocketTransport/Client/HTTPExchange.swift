@@ -44,7 +44,7 @@ package enum HTTPExchange {
         }
         let request = head
         do {
-            return try await WebSocketClient.withTimeout(options.timeout) {
+            return try await WebSocketClient.withTimeout(options.timeout, closing: channel) {
                 try await channel.eventLoop.flatSubmit { () -> EventLoopFuture<HTTPAnswer> in
                     let answer = channel.eventLoop.makePromise(of: HTTPAnswer.self)
                     do {

@@ -19,7 +19,7 @@ package enum WebSocketClient {
     ) async throws -> WebSocketConnection {
         let channel = try await StreamConnector(group: group, options: options).connect(to: url)
         do {
-            return try await withTimeout(options.timeout) {
+            return try await withTimeout(options.timeout, closing: channel) {
                 try await handshake(channel, url: url, headers: headers, subprotocol: subprotocol, limits: limits)
             }
         } catch {
@@ -76,19 +76,29 @@ package enum WebSocketClient {
         }
     }
 
+    /// A future of NIO does not notice cancellation; closing its channel ends it.
     static func withTimeout<Result: Sendable>(
-        _ timeout: Duration, _ body: @escaping @Sendable () async throws -> Result
+        _ timeout: Duration, closing channel: any Channel, _ body: @escaping @Sendable () async throws -> Result
     ) async throws -> Result {
         try await withThrowingTaskGroup(of: Result?.self) { group in
-            group.addTask { try await body() }
+            group.addTask {
+                try await withTaskCancellationHandler {
+                    try await body()
+                } onCancel: {
+                    channel.close(promise: nil)
+                }
+            }
             group.addTask {
                 try await Task.sleep(for: timeout)
                 return nil
             }
-            defer { group.cancelAll() }
-            guard let result = try await group.next(), let result else {
+            let first = try await group.next()
+            guard let result = first ?? nil else {
+                group.cancelAll()
                 throw ConnectError.unreachable("no answer within \(timeout)")
             }
+            // The body has ended well: its channel must live, so only the clock is stopped.
+            group.cancelAll()
             return result
         }
     }

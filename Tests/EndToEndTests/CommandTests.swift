@@ -1,0 +1,119 @@
+import Foundation
+import NIOHTTP1
+import ServiceRuntime
+import Testing
+
+/// What the programs say to people and scripts.
+@Suite struct Commands {
+    private func agent(_ arguments: [String], _ environment: [String: String] = [:]) async throws -> (status: Int32, output: String) {
+        try await RunningProgram.run(try TestEnvironment.binary("berth-agent"), arguments, environment: environment)
+    }
+
+    private func server(_ arguments: [String], _ environment: [String: String] = [:]) async throws -> (status: Int32, output: String) {
+        try await RunningProgram.run(try TestEnvironment.binary("berth-server"), arguments, environment: environment)
+    }
+
+    @Test func `help says every command and every exit code`() async throws {
+        let agentHelp = try await agent(["--help"])
+        #expect(agentHelp.status == 0)
+        for word in ["register", "run", "status", "check-config", "BERTH_STATE_DIRECTORY", "78", "75"] {
+            #expect(agentHelp.output.contains(word), "\(word)")
+        }
+        let serverHelp = try await server(["--help"])
+        #expect(serverHelp.status == 0)
+        for word in ["serve", "user", "token", "BERTH_DATABASE", "78"] { #expect(serverHelp.output.contains(word), "\(word)") }
+        for flag in ["--config", "--listen", "--database", "--admin-token-file"] {
+            #expect(try await server(["serve", "--help"]).output.contains(flag))
+        }
+        for flag in ["--server", "--token-file", "--name", "--tags", "--config"] {
+            #expect(try await agent(["register", "--help"]).output.contains(flag))
+        }
+    }
+
+    @Test func `a wrong flag is a usage error`() async throws {
+        #expect(try await agent(["run", "--nonsense"]).status == 2)
+        #expect(try await server(["user", "create", "--name", "x", "--tier", "gold"]).status == 2)
+    }
+
+    @Test func `an unusable configuration is refused as a whole, naming key, value and what is expected`() async throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("agent.json")
+        try #"{"agent":{"server":"ftp://x","agnet_id":"a","relist_seconds":1,"engine":"tcp://1"}}"#
+            .write(toFile: path, atomically: true, encoding: .utf8)
+        let result = try await agent(["run", "--config", path])
+        #expect(result.status == 78)
+        for part in [
+            "server: found \"ftp://x\"", "agnet_id: found an unknown key, expected perhaps \"agent_id\"",
+            "relist_seconds: found 1, expected a whole number from 5 to 3600", "engine: found \"tcp://1\"", "token_file",
+        ] {
+            #expect(result.output.contains(part), "\(part) in \(result.output)")
+        }
+        #expect(try await agent(["run", "--config", folder.file("none.json")]).status == 78)
+        try "not json".write(toFile: path, atomically: true, encoding: .utf8)
+        #expect(try await agent(["check-config", "--config", path]).status == 78)
+        let listen = try await server(["serve", "--listen", "nowhere", "--database", "postgres://x"])
+        #expect(listen.status == 78)
+        #expect(listen.output.contains("--listen") && listen.output.contains("--database"), "\(listen.output)")
+    }
+
+    @Test func `status without an agent says what to do`() async throws {
+        let folder = try TemporaryFolder()
+        let environment = [
+            "BERTH_STATE_DIRECTORY": folder.path, "BERTH_SERVER": "https://localhost", "BERTH_AGENT_ID": "a",
+            "BERTH_TOKEN_FILE": "/none",
+        ]
+        let result = try await agent(["status", "--json"], environment)
+        #expect(result.status == 69)
+        #expect(result.output.contains("berth-agent run"), "\(result.output)")
+    }
+
+    @Test func `a second agent on the same state directory exits with 75 and the first goes on`() async throws {
+        let folder = try TemporaryFolder()
+        let environment = [
+            "BERTH_STATE_DIRECTORY": folder.file("state"), "BERTH_SERVER": "http://127.0.0.1:1", "BERTH_AGENT_ID": "a",
+            "BERTH_TOKEN_FILE": "/none", "BERTH_ENGINE": "unix:///none.sock",
+        ]
+        let first = try RunningProgram(
+            try TestEnvironment.binary("berth-agent"), ["run"], environment: environment, output: folder.file("log"))
+        try await untilTrue("the first answers") { try await agent(["status", "--json"], environment).status == 0 }
+        let second = try await agent(["run"], environment)
+        #expect(second.status == 75)
+        #expect(second.output.contains("pid \(first.pid)"), "\(second.output)")
+        let report = try await agent(["status"], environment)
+        #expect(report.status == 0 && report.output.contains("not reachable"), "\(report.output)")
+        #expect(try await first.terminate() == 0)
+    }
+
+    @Test func `users and tokens can be made while the server runs`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let user = try await server(["user", "create", "--name", "ann", "--tier", "pro", "--json"] + controlPlane.databaseFlag)
+        #expect(user.status == 0, "\(user.output)")
+        #expect(try JSONCoding.decode(JSONValue.self, from: user.output)["tier"]?.text == "pro")
+        #expect(try await server(["user", "create", "--name", "ann"] + controlPlane.databaseFlag).status == 1)
+        let token = try await server(["token", "create", "--user", "ann", "--scopes", "read,write", "--json"] + controlPlane.databaseFlag)
+        #expect(token.status == 0, "\(token.output)")
+        let text = try #require(try JSONCoding.decode(JSONValue.self, from: token.output)["token"]?.text)
+        let client = APIClient(port: await controlPlane.port, token: text)
+        let validated = try await client.call(.GET, "/api/tokens/validate")
+        #expect(validated.text("username") == "ann" && validated.text("tier") == "pro", "\(validated)")
+        #expect(try await client.call(.POST, "/api/agents/register", #"{"name":"x"}"#).status == 403)
+        try await controlPlane.stop()
+    }
+
+    @Test func `the first admin token is written once, readable by its owner alone`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let file = controlPlane.folder.file("admin-token")
+        let mode = try FileManager.default.attributesOfItem(atPath: file)[.posixPermissions] as? Int
+        #expect(mode == 0o600)
+        let first = controlPlane.folder.text("admin-token")
+        try await controlPlane.stop()
+        try await controlPlane.start()
+        #expect(controlPlane.folder.text("admin-token") == first)
+        #expect(try await controlPlane.client().call(.GET, "/api/profile").status == 200)
+        let agent = try await TestAgent(controlPlane, name: "x", engine: "unix:///none.sock")
+        for path in [agent.configPath, agent.configPath + ".token"] {
+            #expect(try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int == 0o600)
+        }
+        try await controlPlane.stop()
+    }
+}
