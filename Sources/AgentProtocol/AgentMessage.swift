@@ -3,6 +3,8 @@ package import BerthModel
 /// What an agent says to its control plane. One JSON object a frame: `{"type": …, "data": {…}}`.
 package enum AgentMessage: Hashable, Sendable {
     case hello(Hello)
+    /// The host is no longer what `hello` said: its Engine came, went or changed.
+    case host(HostDescription)
     /// The desired state of this revision is on disk.
     case ack(revision: Revision)
     /// One item, or a whole message where `workload` is nil, was refused; the rest was taken.
@@ -98,6 +100,7 @@ extension AgentMessage: Codable {
         let type = try envelope.decode(String.self, forKey: .type)
         switch type {
         case "hello": self = .hello(try envelope.decode(Hello.self, forKey: .data))
+        case "host": self = .host(try envelope.decode(HostDescription.self, forKey: .data))
         case "ack": self = .ack(revision: try envelope.decode(Ack.self, forKey: .data).revision)
         case "nack": self = .nack(try envelope.decode(Nack.self, forKey: .data))
         case "status": self = .status(try envelope.decode(StatusBatch.self, forKey: .data))
@@ -120,6 +123,7 @@ extension AgentMessage: Codable {
         }
         switch self {
         case .hello(let hello): try put("hello", hello)
+        case .host(let host): try put("host", host)
         case .ack(let revision): try put("ack", Ack(revision: revision))
         case .nack(let nack): try put("nack", nack)
         case .status(let batch): try put("status", batch)

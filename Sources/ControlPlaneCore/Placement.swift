@@ -9,19 +9,20 @@ package enum Placement {
         package var isOnline: Bool
         package var runtimes: [String]
         package var capacity: HostCapacity
-        package var reserved: Resources
+        /// MB promised to containers, each counted with no more than the whole host.
+        package var reservedMemoryMB: Int
         package var containers: Int
 
         package init(
             agent: AgentID, name: String, isOnline: Bool, runtimes: [String], capacity: HostCapacity,
-            reserved: Resources, containers: Int
+            reservedMemoryMB: Int, containers: Int
         ) {
             self.agent = agent
             self.name = name
             self.isOnline = isOnline
             self.runtimes = runtimes
             self.capacity = capacity
-            self.reserved = reserved
+            self.reservedMemoryMB = reservedMemoryMB
             self.containers = containers
         }
     }
@@ -50,24 +51,21 @@ package enum Placement {
         // Least loaded first: the smallest share of memory that is promised already.
         guard let best = roomy.min(by: { (load($0), $0.containers, $0.agent) < (load($1), $1.containers, $1.agent) }) else {
             return .none(
-                reason: "no online host has \(spec.resources.memoryMB) MB of memory and \(spec.resources.cpuMillicores) millicores left to promise")
+                reason: "no online host has \(spec.resources.memoryMB) MB of memory left to promise")
         }
         return .agent(best.agent)
     }
 
-    /// Limits are ceilings and not usage, so a host's memory and cpu are promised several times over; one container may
-    /// have a higher ceiling than the whole host.
+    /// Limits are ceilings and not usage, so a host's memory is promised several times over. Cpu is shared by time and
+    /// not counted.
     package static let overcommit = 4
 
     private static func hasRoom(_ candidate: Candidate, for resources: Resources) -> Bool {
-        let (capacity, reserved) = (candidate.capacity, candidate.reserved)
-        let memory = min(resources.memoryMB, capacity.memoryMB)
-        let cpu = min(resources.cpuMillicores, capacity.cpuMillicores)
-        return capacity.memoryMB * overcommit - reserved.memoryMB >= memory
-            && capacity.cpuMillicores * overcommit - reserved.cpuMillicores >= cpu
+        let capacity = candidate.capacity.memoryMB
+        return capacity * overcommit - candidate.reservedMemoryMB >= min(resources.memoryMB, capacity)
     }
 
     private static func load(_ candidate: Candidate) -> Double {
-        Double(candidate.reserved.memoryMB) / Double(max(1, candidate.capacity.memoryMB))
+        Double(candidate.reservedMemoryMB) / Double(max(1, candidate.capacity.memoryMB))
     }
 }

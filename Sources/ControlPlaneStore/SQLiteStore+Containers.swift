@@ -67,8 +67,8 @@ extension SQLiteStore {
         let rows = try Row.fetchAll(
             database,
             sql: """
-                SELECT agent.*, COALESCE(SUM(c.memory_mb), 0) AS sum_memory, COALESCE(SUM(c.cpu_millicores), 0) AS sum_cpu,
-                    COUNT(c.id) AS containers
+                SELECT agent.*, COUNT(c.id) AS containers,
+                    COALESCE(SUM(MIN(c.memory_mb, json_extract(agent.host, '$.capacity.memoryMB'))), 0) AS sum_memory
                 FROM agent LEFT JOIN container c ON c.agent_id = agent.id AND c.deleted_at IS NULL
                 WHERE agent.deleted_at IS NULL AND (agent.user_id = ? OR agent.is_shared)
                 GROUP BY agent.id
@@ -78,7 +78,7 @@ extension SQLiteStore {
             return Placement.Candidate(
                 agent: agent.id, name: agent.name, isOnline: online.contains(agent.id),
                 runtimes: agent.host.engine?.runtimes ?? [], capacity: agent.host.capacity,
-                reserved: Resources(memoryMB: row["sum_memory"], cpuMillicores: row["sum_cpu"]), containers: row["containers"])
+                reservedMemoryMB: row["sum_memory"], containers: row["containers"])
         }
     }
 

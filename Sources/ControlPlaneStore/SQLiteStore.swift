@@ -147,6 +147,13 @@ package struct SQLiteStore: Sendable {
         }
     }
 
+    package func update(_ host: HostDescription, of agent: AgentID) async throws {
+        let json = try Rows.json(host)
+        try await pool.write { database in
+            try database.execute(sql: "UPDATE agent SET host = ? WHERE id = ?", arguments: [json, agent.text])
+        }
+    }
+
     package struct SessionOpened: Hashable, Sendable {
         package var epoch: Int
         package var agent: AgentRecord

@@ -102,6 +102,7 @@ struct AgentConversation: Sendable {
     ) async throws {
         switch message {
         case .hello, .heartbeat, .ack, .unrecognised: break
+        case .host(let host): try await gateway.heard(host, from: agent)
         case .status(let batch):
             try await gateway.heard(batch, from: agent)
             await outgoing.say(.statusAck(batch: batch.batch))

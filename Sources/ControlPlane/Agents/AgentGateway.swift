@@ -122,6 +122,11 @@ actor AgentGateway {
             metadata: ["agent": "\(agent)", "workload": "\(nack.workload?.text ?? "-")", "reason": "\(nack.reason)"])
     }
 
+    func heard(_ host: HostDescription, from agent: AgentID) async throws {
+        try await store.update(host, of: agent)
+        await placeWaiting()
+    }
+
     func heard(_ stats: HostStats, from agent: AgentID) async {
         sessions[agent]?.stats = stats
         if let session = sessions[agent] {

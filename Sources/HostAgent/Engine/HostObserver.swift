@@ -24,7 +24,9 @@ package actor HostObserver {
     private var images: [String: ImagePresence] = [:]
     private var volumes: Set<String>?
     private var runtimes: [String: String]?
+    private var lastRuntimes: [String: String]?
     private(set) var info: EngineInfo?
+    private var infoChanged = false
 
     package init(
         agent: AgentID, link: EngineLink, runtimeNames: [String: String], time: MonotonicTime, log: Logger
@@ -85,9 +87,12 @@ package actor HostObserver {
 
     private func readInfo(_ engine: DockerEngine) async throws {
         let info = try await engine.info()
-        self.info = info
         let offered = info.runtimes ?? [:]
-        runtimes = runtimeNames.filter { offered[$0.value] != nil }
+        let usable = runtimeNames.filter { offered[$0.value] != nil }
+        infoChanged = infoChanged || self.info?.serverVersion != info.serverVersion || usable.keys != lastRuntimes?.keys
+        self.info = info
+        runtimes = usable
+        lastRuntimes = usable
     }
 
     /// Images and volumes of workloads that need a new container.
@@ -189,6 +194,12 @@ package actor HostObserver {
     }
 
     // MARK: for others
+
+    /// True once after the Engine turned out to be another, or to offer something else, than before.
+    package func takeInfoChanged() -> Bool {
+        defer { infoChanged = false }
+        return infoChanged
+    }
 
     /// Pids of the main processes that run, for the samples.
     package func runningProcesses() -> [(workload: WorkloadID, container: String, pid: Int, startedAt: String)] {

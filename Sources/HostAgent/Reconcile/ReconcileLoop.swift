@@ -1,4 +1,5 @@
 package import AgentCore
+import AgentProtocol
 package import BerthModel
 import DockerEngine
 package import Logging
@@ -11,6 +12,7 @@ package actor ReconcileLoop {
     private let observer: HostObserver
     private let executor: PlanExecutor
     private let mailbox: OutgoingMailbox
+    private let facts: HostFacts
     private let time: MonotonicTime
     private let log: Logger
     private let eventLoop: any EventLoop
@@ -33,12 +35,13 @@ package actor ReconcileLoop {
 
     package init(
         held: HeldDesiredState, observer: HostObserver, executor: PlanExecutor, mailbox: OutgoingMailbox,
-        time: MonotonicTime, relistAfter: Milliseconds, eventLoop: any EventLoop, log: Logger
+        facts: HostFacts, time: MonotonicTime, relistAfter: Milliseconds, eventLoop: any EventLoop, log: Logger
     ) {
         self.held = held
         self.observer = observer
         self.executor = executor
         self.mailbox = mailbox
+        self.facts = facts
         self.time = time
         self.relistAfter = relistAfter
         self.eventLoop = eventLoop
@@ -94,6 +97,7 @@ package actor ReconcileLoop {
             lastPass = now
             lastPassFailure = nil
             await report(result.plan)
+            if await observer.takeInfoChanged() { await mailbox.say(.host(await facts.describe(observer))) }
             report(orphans: result.plan.orphans)
             for workload in result.plan.cancellations { tasks[workload]?.cancel() }
             setAlarm(min(result.plan.nextLook ?? nextRelist ?? now, nextRelist ?? now), now: now)

@@ -33,6 +33,7 @@ package struct AgentService: Service {
 
         let time = MonotonicTime()
         let eventLoop = group.next()
+        let facts = HostFacts(stateDirectory: configuration.stateDirectory)
         let store = DesiredStateStore(directory: configuration.stateDirectory)
         let mailbox = OutgoingMailbox(time: time, eventLoop: eventLoop)
         link = EngineLink(endpoint: configuration.engine, group: group, log: log)
@@ -40,14 +41,14 @@ package struct AgentService: Service {
             agent: configuration.agent, link: link, runtimeNames: configuration.runtimes, time: time, log: log)
         loop = ReconcileLoop(
             held: store.load(log: log), observer: observer,
-            executor: PlanExecutor(agent: configuration.agent, link: link), mailbox: mailbox, time: time,
-            relistAfter: .seconds(configuration.relistSeconds), eventLoop: eventLoop, log: log)
+            executor: PlanExecutor(agent: configuration.agent, link: link), mailbox: mailbox,
+            facts: facts, time: time, relistAfter: .seconds(configuration.relistSeconds), eventLoop: eventLoop, log: log)
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
         sampler = ActivitySampler(
             observer: observer, mailbox: mailbox, time: time, period: .seconds(configuration.sampleSeconds))
         controlPlane = ControlPlaneLink(
             configuration: configuration, loop: loop, observer: observer, mailbox: mailbox, store: store,
-            facts: HostFacts(stateDirectory: configuration.stateDirectory), time: time, group: group, log: log)
+            facts: facts, time: time, group: group, log: log)
     }
 
     private static func lock(_ directory: String) throws -> FolderLock {

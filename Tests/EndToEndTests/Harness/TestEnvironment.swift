@@ -49,7 +49,11 @@ final class TemporaryFolder: Sendable {
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     }
 
-    deinit { try? FileManager.default.removeItem(atPath: path) }
+    deinit {
+        // With BERTH_KEEP_LOGS set, what the programs said stays for reading.
+        guard ProcessInfo.processInfo.environment["BERTH_KEEP_LOGS"] == nil else { return }
+        try? FileManager.default.removeItem(atPath: path)
+    }
 
     func file(_ name: String) -> String { path + "/" + name }
 
