@@ -89,7 +89,8 @@ let package = Package(
         .executableTarget(
             name: "berth-agent",
             dependencies: [
-                "BerthModel", "HostAgent", "ProgramEntry", "ServiceRuntime", "WebSocketTransport", nio, nioPosix, arguments,
+                "BerthModel", "HostAgent", "ProgramEntry", "ServiceRuntime", "WebSocketTransport", nio, nioPosix,
+                arguments,
                 logging, lifecycle, unixSignals,
             ],
             swiftSettings: strict),

@@ -169,11 +169,7 @@ extension ControlPlaneMessage.Snapshot: Codable {
 }
 
 extension ControlPlaneMessage.Delta: Codable {
-    private enum CodingKeys: String, CodingKey {
-        case appliesTo = "applies_to"
-        case resultsIn = "results_in"
-        case digest, put
-    }
+    private enum CodingKeys: String, CodingKey { case appliesTo, resultsIn, digest, put }
 
     package init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)

@@ -4,7 +4,8 @@ package enum ImageCatalogue {
     package static let supported = ["ubuntu:24.04", "debian:bookworm", "alpine:latest", "archlinux:latest", "custom"]
 
     private static let aliases = [
-        "ubuntu": "ubuntu:24.04", "debian": "debian:bookworm", "alpine": "alpine:latest", "archlinux": "archlinux:latest",
+        "ubuntu": "ubuntu:24.04", "debian": "debian:bookworm", "alpine": "alpine:latest",
+        "archlinux": "archlinux:latest",
     ]
 
     package enum Verdict: Hashable, Sendable {
@@ -17,7 +18,9 @@ package enum ImageCatalogue {
 
     package static func resolve(_ image: String, customImage: String?) -> Verdict {
         if image == "custom" {
-            guard let customImage, !customImage.isEmpty else { return .badReference("custom_image is required when image is \"custom\"") }
+            guard let customImage, !customImage.isEmpty else {
+                return .badReference("custom_image is required when image is \"custom\"")
+            }
             guard isReference(customImage) else { return .badReference("custom_image: not an image reference") }
             return .image(name: customImage, reference: customImage)
         }

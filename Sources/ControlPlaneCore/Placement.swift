@@ -38,7 +38,9 @@ package enum Placement {
         among candidates: [Candidate], for spec: WorkloadSpec, wanted: AgentID? = nil
     ) -> Verdict {
         let known = candidates.filter { wanted == nil || $0.agent == wanted }
-        if known.isEmpty { return .none(reason: "no host is connected to this account; run berth-agent register on one") }
+        if known.isEmpty {
+            return .none(reason: "no host is connected to this account; run berth-agent register on one")
+        }
         let online = known.filter(\.isOnline)
         if online.isEmpty { return .none(reason: "none of \(known.count) hosts is online") }
         let choice = spec.runtime
@@ -49,7 +51,8 @@ package enum Placement {
         if runnable.isEmpty { return .none(reason: "no online host offers the runtime \"\(choice.name)\"") }
         let roomy = runnable.filter { hasRoom($0, for: spec.resources) }
         // Least loaded first: the smallest share of memory that is promised already.
-        guard let best = roomy.min(by: { (load($0), $0.containers, $0.agent) < (load($1), $1.containers, $1.agent) }) else {
+        guard let best = roomy.min(by: { (load($0), $0.containers, $0.agent) < (load($1), $1.containers, $1.agent) })
+        else {
             return .none(
                 reason: "no online host has \(spec.resources.memoryMB) MB of memory left to promise")
         }

@@ -18,7 +18,8 @@ package enum PresentedStatus: String, Hashable, Sendable {
         case .failed: return .error
         case .stopping: return wish == .running ? .running : .stopped
         case .backoff: return .error
-        case .waiting where observed.reason != nil && observed.reason != "engine_does_not_answer": return everRan ? .error : .creating
+        case .waiting where observed.reason != nil && observed.reason != "engine_does_not_answer":
+            return everRan ? .error : .creating
         case .waiting, .pulling, .creating, .starting, .unrecognised: return everRan ? .configuring : .creating
         }
     }

@@ -8,6 +8,8 @@ package struct ProgressScale: Hashable, Sendable {
         package var message: String
     }
 
+    /// What was shown last, for clients that ask instead of listening.
+    package private(set) var latest: Shown?
     private var generation: Generation = 0
     private var best = -1
 
@@ -39,7 +41,8 @@ package struct ProgressScale: Hashable, Sendable {
         advance(generation, to: 100, stage: "ready", "Container is ready")
     }
 
-    private mutating func advance(_ generation: Generation, to percent: Int, stage: String, _ message: String) -> Shown? {
+    private mutating func advance(_ generation: Generation, to percent: Int, stage: String, _ message: String) -> Shown?
+    {
         guard generation >= self.generation else { return nil }
         if generation > self.generation {
             self.generation = generation
@@ -47,6 +50,7 @@ package struct ProgressScale: Hashable, Sendable {
         }
         guard percent > best else { return nil }
         best = percent
-        return Shown(stage: stage, percent: percent, message: message)
+        latest = Shown(stage: stage, percent: percent, message: message)
+        return latest
     }
 }

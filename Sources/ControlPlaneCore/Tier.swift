@@ -15,10 +15,14 @@ package enum Tier: String, Hashable, Sendable, Codable, CaseIterable {
     package var limits: Limits {
         let session = 50 * 3600
         switch self {
-        case .guest: return Limits(cpuMillicores: 500, memoryMB: 512, diskMB: 2048, containers: 1, sessionSeconds: session)
-        case .free: return Limits(cpuMillicores: 2000, memoryMB: 2048, diskMB: 10240, containers: 5, sessionSeconds: session)
-        case .pro: return Limits(cpuMillicores: 4000, memoryMB: 4096, diskMB: 20480, containers: 10, sessionSeconds: nil)
-        case .enterprise: return Limits(cpuMillicores: 8000, memoryMB: 8192, diskMB: 51200, containers: 25, sessionSeconds: nil)
+        case .guest:
+            return Limits(cpuMillicores: 500, memoryMB: 512, diskMB: 2048, containers: 1, sessionSeconds: session)
+        case .free:
+            return Limits(cpuMillicores: 2000, memoryMB: 2048, diskMB: 10240, containers: 5, sessionSeconds: session)
+        case .pro:
+            return Limits(cpuMillicores: 4000, memoryMB: 4096, diskMB: 20480, containers: 10, sessionSeconds: nil)
+        case .enterprise:
+            return Limits(cpuMillicores: 8000, memoryMB: 8192, diskMB: 51200, containers: 25, sessionSeconds: nil)
         }
     }
 }

@@ -29,17 +29,20 @@ extension SQLiteStore {
                 return .repeated(try Rows.container(row))
             }
             let nameTaken = try Bool.fetchOne(
-                database, sql: "SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL)",
+                database,
+                sql: "SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL)",
                 arguments: [container.userID, container.spec.name])
             if nameTaken == true { return .nameTaken }
-            let current = try Int.fetchOne(
-                database, sql: "SELECT COUNT(*) FROM container WHERE user_id = ? AND deleted_at IS NULL",
-                arguments: [container.userID]) ?? 0
+            let current =
+                try Int.fetchOne(
+                    database, sql: "SELECT COUNT(*) FROM container WHERE user_id = ? AND deleted_at IS NULL",
+                    arguments: [container.userID]) ?? 0
             if current >= limit { return .limitReached(current: current) }
 
             var placed = container
             switch Placement.choose(
-                among: try Self.candidates(for: container.userID, online: online, database), for: container.spec, wanted: wanted)
+                among: try Self.candidates(for: container.userID, online: online, database), for: container.spec,
+                wanted: wanted)
             {
             case .agent(let agent): placed.agent = agent
             case .none(let reason): placed.placement = reason
@@ -88,12 +91,17 @@ extension SQLiteStore {
     package func placeWaiting(online: Set<AgentID>) async throws -> [ContainerRecord] {
         try await pool.write { database in
             let rows = try Row.fetchAll(
-                database, sql: "SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL ORDER BY created_at LIMIT 200")
+                database,
+                sql:
+                    "SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL ORDER BY created_at LIMIT 200"
+            )
             var placed: [ContainerRecord] = []
             for row in rows {
                 var container = try Rows.container(row)
                 let candidates = try Self.candidates(for: container.userID, online: online, database)
-                guard case .agent(let agent) = Placement.choose(among: candidates, for: container.spec) else { continue }
+                guard case .agent(let agent) = Placement.choose(among: candidates, for: container.spec) else {
+                    continue
+                }
                 container.agent = agent
                 container.placement = nil
                 let revision = try Rows.raiseRevision(of: agent, database)
@@ -111,7 +119,8 @@ extension SQLiteStore {
         try await pool.read { database in
             try Row.fetchAll(
                 database,
-                sql: "SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL ORDER BY created_at DESC, id DESC",
+                sql:
+                    "SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL ORDER BY created_at DESC, id DESC",
                 arguments: [user]
             ).map(Rows.container)
         }
@@ -119,7 +128,8 @@ extension SQLiteStore {
 
     package func container(_ id: WorkloadID) async throws -> ContainerRecord? {
         try await pool.read { database in
-            try Row.fetchOne(database, sql: "SELECT * FROM container WHERE id = ?", arguments: [id.text]).map(Rows.container)
+            try Row.fetchOne(database, sql: "SELECT * FROM container WHERE id = ?", arguments: [id.text]).map(
+                Rows.container)
         }
     }
 
@@ -172,7 +182,8 @@ extension SQLiteStore {
             if container.spec.name != before.spec.name {
                 let taken = try Bool.fetchOne(
                     database,
-                    sql: "SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL AND id <> ?)",
+                    sql:
+                        "SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL AND id <> ?)",
                     arguments: [container.userID, container.spec.name, id.text])
                 if taken == true { return .nameTaken }
             }
@@ -216,10 +227,13 @@ extension SQLiteStore {
                 else { continue }
                 var container = try Rows.container(row)
                 let before = container.observed
-                if status.generation > container.generation || status.generation < (before?.generation ?? 0) { continue }
+                if status.generation > container.generation || status.generation < (before?.generation ?? 0) {
+                    continue
+                }
                 container.observed = status
                 container.everRan = container.everRan || status.startedAt != nil
-                let isRemoved = status.phase == .removed && container.wish == .removed && status.generation == container.generation
+                let isRemoved =
+                    status.phase == .removed && container.wish == .removed && status.generation == container.generation
                 try database.execute(
                     sql: """
                         UPDATE container SET observed = ?, engine_id = ?, ever_ran = ?,
@@ -236,16 +250,22 @@ extension SQLiteStore {
     }
 
     /// An agent's desired state, and what of it changed after `revision`, tombstones included.
-    package func changes(of agent: AgentID, after revision: Revision) async throws -> (DesiredState, [DesiredWorkload]) {
+    package func changes(of agent: AgentID, after revision: Revision) async throws -> (DesiredState, [DesiredWorkload])
+    {
         try await pool.read { database in
-            let current = try Int.fetchOne(database, sql: "SELECT revision FROM agent WHERE id = ?", arguments: [agent.text]) ?? 0
+            let current =
+                try Int.fetchOne(database, sql: "SELECT revision FROM agent WHERE id = ?", arguments: [agent.text]) ?? 0
             let rows = try Row.fetchAll(
-                database, sql: "SELECT * FROM container WHERE agent_id = ? AND (removed_at IS NULL OR changed_revision > ?)",
+                database,
+                sql: "SELECT * FROM container WHERE agent_id = ? AND (removed_at IS NULL OR changed_revision > ?)",
                 arguments: [agent.text, revision.number])
             let all = DesiredState(
                 revision: Revision(current),
-                workloads: try rows.filter { $0["removed_at"] as Double? == nil }.map { try Rows.container($0).desired })
-            let changed = try rows.filter { ($0["changed_revision"] as Int) > revision.number }.map { try Rows.container($0).desired }
+                workloads: try rows.filter { $0["removed_at"] as Double? == nil }.map { try Rows.container($0).desired }
+            )
+            let changed = try rows.filter { ($0["changed_revision"] as Int) > revision.number }.map {
+                try Rows.container($0).desired
+            }
             return (all, changed)
         }
     }

@@ -26,7 +26,9 @@ package struct SQLiteStore: Sendable {
 
     package func create(_ user: UserRecord, now: Double) async throws -> UserCreation {
         try await pool.write { database in
-            if try Bool.fetchOne(database, sql: "SELECT EXISTS (SELECT 1 FROM user WHERE name = ?)", arguments: [user.name]) == true {
+            if try Bool.fetchOne(
+                database, sql: "SELECT EXISTS (SELECT 1 FROM user WHERE name = ?)", arguments: [user.name]) == true
+            {
                 return .nameTaken
             }
             try database.execute(
@@ -66,7 +68,8 @@ package struct SQLiteStore: Sendable {
                         """, arguments: [hash, now])
             else { return nil }
             let token = Rows.token(row)
-            guard let user = try Row.fetchOne(database, sql: "SELECT * FROM user WHERE id = ?", arguments: [token.userID])
+            guard
+                let user = try Row.fetchOne(database, sql: "SELECT * FROM user WHERE id = ?", arguments: [token.userID])
             else { return nil }
             return (token, Rows.user(user))
         }
@@ -82,7 +85,8 @@ package struct SQLiteStore: Sendable {
         try await pool.read { database in
             try Row.fetchAll(
                 database,
-                sql: "SELECT * FROM token WHERE user_id = ? AND revoked_at IS NULL AND agent_id IS NULL ORDER BY created_at DESC",
+                sql:
+                    "SELECT * FROM token WHERE user_id = ? AND revoked_at IS NULL AND agent_id IS NULL ORDER BY created_at DESC",
                 arguments: [user]
             ).map(Rows.token)
         }
@@ -127,8 +131,10 @@ package struct SQLiteStore: Sendable {
 
     package func agent(_ id: AgentID) async throws -> AgentRecord? {
         try await pool.read { database in
-            try Row.fetchOne(database, sql: "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", arguments: [id.text])
-                .map(Rows.agent)
+            try Row.fetchOne(
+                database, sql: "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", arguments: [id.text]
+            )
+            .map(Rows.agent)
         }
     }
 
@@ -137,7 +143,8 @@ package struct SQLiteStore: Sendable {
         try await pool.write { database in
             try database.execute(sql: "UPDATE agent SET deleted_at = ? WHERE id = ?", arguments: [now, id.text])
             try database.execute(
-                sql: "UPDATE token SET revoked_at = ? WHERE agent_id = ? AND revoked_at IS NULL", arguments: [now, id.text])
+                sql: "UPDATE token SET revoked_at = ? WHERE agent_id = ? AND revoked_at IS NULL",
+                arguments: [now, id.text])
         }
     }
 
@@ -172,7 +179,9 @@ package struct SQLiteStore: Sendable {
                     WHERE id = ? AND deleted_at IS NULL
                     """,
                 arguments: [try Rows.json(host), now, heldRevision.number, heldRevision.number, id.text])
-            guard let row = try Row.fetchOne(database, sql: "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", arguments: [id.text])
+            guard
+                let row = try Row.fetchOne(
+                    database, sql: "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", arguments: [id.text])
             else { return nil }
             let agent = Rows.agent(row)
             return SessionOpened(epoch: agent.epoch, agent: agent)
@@ -184,10 +193,13 @@ package struct SQLiteStore: Sendable {
     /// All that is wanted of an agent: its containers, and the tombstones that it has not confirmed.
     package func desiredState(of agent: AgentID) async throws -> DesiredState {
         try await pool.read { database in
-            let revision = try Int.fetchOne(database, sql: "SELECT revision FROM agent WHERE id = ?", arguments: [agent.text])
+            let revision = try Int.fetchOne(
+                database, sql: "SELECT revision FROM agent WHERE id = ?", arguments: [agent.text])
             let rows = try Row.fetchAll(
-                database, sql: "SELECT * FROM container WHERE agent_id = ? AND removed_at IS NULL", arguments: [agent.text])
-            return DesiredState(revision: Revision(revision ?? 0), workloads: try rows.map { try Rows.container($0).desired })
+                database, sql: "SELECT * FROM container WHERE agent_id = ? AND removed_at IS NULL",
+                arguments: [agent.text])
+            return DesiredState(
+                revision: Revision(revision ?? 0), workloads: try rows.map { try Rows.container($0).desired })
         }
     }
 }

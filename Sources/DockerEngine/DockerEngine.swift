@@ -36,6 +36,13 @@ package struct DockerEngine: Sendable {
         self.deadlines = deadlines
     }
 
+    /// The same version and group towards another socket, or with other deadlines.
+    package init(_ other: DockerEngine, endpoint: EngineEndpoint, deadlines: Deadlines) {
+        self.init(
+            endpoint: endpoint, version: other.version,
+            connection: EngineConnection(endpoint: endpoint, group: other.connection.group), deadlines: deadlines)
+    }
+
     /// Asks the Engine which versions it speaks and takes the newest common one.
     ///
     /// - Throws: `EngineError` of kind `unreachable`, `timedOut` or `incompatible`.
@@ -123,7 +130,8 @@ package struct DockerEngine: Sendable {
             case .body(var piece):
                 guard body.readableBytes + piece.readableBytes <= limit else {
                     throw EngineError(
-                        kind: .tooLarge, call: request.call, object: request.object, message: "more than \(limit) bytes")
+                        kind: .tooLarge, call: request.call, object: request.object, message: "more than \(limit) bytes"
+                    )
                 }
                 body.writeBuffer(&piece)
             case .end: return body
@@ -137,7 +145,8 @@ package struct DockerEngine: Sendable {
         do {
             return try JSONDecoder().decode(Value.self, from: Data(body.readableBytesView))
         } catch {
-            throw EngineError(kind: .malformed, call: call, object: object, message: String(String(describing: error).prefix(300)))
+            throw EngineError(
+                kind: .malformed, call: call, object: object, message: String(String(describing: error).prefix(300)))
         }
     }
 

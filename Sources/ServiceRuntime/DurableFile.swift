@@ -19,7 +19,9 @@ package enum DurableFile {
         guard file >= 0 else { throw Failure(doing: "creating", path: temporary, code: errno) }
         do {
             defer { close(file) }
-            guard fchmod(file, mode) == 0 else { throw Failure(doing: "setting the mode of", path: temporary, code: errno) }
+            guard fchmod(file, mode) == 0 else {
+                throw Failure(doing: "setting the mode of", path: temporary, code: errno)
+            }
             try data.withUnsafeBytes { bytes in
                 var done = 0
                 while done < bytes.count {

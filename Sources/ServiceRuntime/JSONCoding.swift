@@ -27,7 +27,9 @@ package enum JSONCoding {
         try JSONDecoder().decode(type, from: data)
     }
 
-    package static func decode<Value: Decodable>(_ type: Value.Type = Value.self, from buffer: ByteBuffer) throws -> Value {
+    package static func decode<Value: Decodable>(_ type: Value.Type = Value.self, from buffer: ByteBuffer) throws
+        -> Value
+    {
         try JSONDecoder().decode(type, from: Data(buffer.readableBytesView))
     }
 }

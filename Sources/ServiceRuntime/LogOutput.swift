@@ -56,7 +56,8 @@ package struct LogOutput: LogHandler {
     /// A value with blanks, quotes or control characters is quoted, so that a hostile one cannot fake a second line.
     private static func joined(_ pairs: [(String, String)]) -> String {
         pairs.map { key, value in
-            let isPlain = !value.isEmpty && value.unicodeScalars.allSatisfy { $0.value > 32 && $0 != "\"" && $0.value != 127 }
+            let isPlain =
+                !value.isEmpty && value.unicodeScalars.allSatisfy { $0.value > 32 && $0 != "\"" && $0.value != 127 }
             return isPlain ? " \(key)=\(value)" : " \(key)=\(value.debugDescription)"
         }.joined()
     }

@@ -42,7 +42,9 @@ package struct SettingsReader {
                 }
                 for name in sections.keys.sorted() where !["agent", "server"].contains(name) {
                     problems.append(
-                        .init(key: "\(file.name): \(name)", found: "an unknown section", expected: "\"agent\" or \"server\""))
+                        .init(
+                            key: "\(file.name): \(name)", found: "an unknown section",
+                            expected: "\"agent\" or \"server\""))
                 }
                 switch sections[section] {
                 case .object(let own): fields = own
@@ -130,10 +132,17 @@ package struct SettingsReader {
         }
         var result: [String: String] = [:]
         for (name, item) in object {
-            guard case .string(let text) = item else { return refuse(fileKey(key), item, "an object of text") ?? fallback }
+            guard case .string(let text) = item else {
+                return refuse(fileKey(key), item, "an object of text") ?? fallback
+            }
             result[name] = text
         }
         return result
+    }
+
+    /// A setting without a default. One that is there and wrong has been reported already.
+    package mutating func requirePresent(_ key: String, expected: String) {
+        if find(key) == nil { problems.append(.init(key: key, found: "nothing", expected: expected)) }
     }
 
     /// For rules between settings.

@@ -53,7 +53,8 @@ package enum Timestamp {
         }
         guard index < bytes.count else { return nil }
         if bytes[index] == UInt8(ascii: "Z") { return result }
-        guard bytes.count == index + 6, let hours = number(index + 1..<index + 3), let minutes = number(index + 4..<index + 6)
+        guard bytes.count == index + 6, let hours = number(index + 1..<index + 3),
+            let minutes = number(index + 4..<index + 6)
         else { return nil }
         let offset = Double(hours * 3600 + minutes * 60)
         return bytes[index] == UInt8(ascii: "-") ? result + offset : result - offset

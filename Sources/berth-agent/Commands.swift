@@ -24,7 +24,8 @@ struct ConfigOption: ParsableArguments {
             return (path, String(decoding: try DurableFile.read(path, limit: 1024 * 1024), as: UTF8.self))
         } catch let failure as DurableFile.Failure {
             if failure.isMissing, path == AgentConfiguration.defaultPath { return nil }
-            throw ProgramFailure(.configuration, "\(failure)\(failure.isMissing ? "; berth-agent register writes one" : "")")
+            throw ProgramFailure(
+                .configuration, "\(failure)\(failure.isMissing ? "; berth-agent register writes one" : "")")
         }
     }
 
@@ -65,7 +66,8 @@ struct Register: AsyncParsableCommand {
     func run() async throws {
         let environment = ProgramEnvironment.variables()
         guard let url = RemoteURL(server) else {
-            throw ProgramFailure(.usage, "--server: found \"\(server)\", expected a URL such as https://berth.example.com")
+            throw ProgramFailure(
+                .usage, "--server: found \"\(server)\", expected a URL such as https://berth.example.com")
         }
         let token: String
         if let tokenFile {
@@ -88,7 +90,8 @@ struct Register: AsyncParsableCommand {
             configurationPath: try absolute(config), engine: environment["BERTH_ENGINE"],
             stateDirectory: environment["BERTH_STATE_DIRECTORY"], caFile: caFile ?? environment["BERTH_CA_FILE"],
             allowPlaintext: allowPlaintext)
-        let registered = try await registration.run(environment: environment, group: .singletonMultiThreadedEventLoopGroup)
+        let registered = try await registration.run(
+            environment: environment, group: .singletonMultiThreadedEventLoopGroup)
         if json {
             ProgramEnvironment.printLine(try JSONCoding.encodePretty(registered))
         } else {
@@ -150,7 +153,8 @@ struct Status: AsyncParsableCommand {
 
 struct CheckConfig: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "check-config", abstract: "Says everything that is wrong with the configuration, or that it is usable.")
+        commandName: "check-config",
+        abstract: "Says everything that is wrong with the configuration, or that it is usable.")
 
     @OptionGroup var config: ConfigOption
 

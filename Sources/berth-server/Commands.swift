@@ -38,7 +38,8 @@ struct CommonOptions: ParsableArguments {
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serves until SIGTERM or SIGINT.",
-        discussion: "The first start makes a user \"admin\" and a token, written to --admin-token-file or printed once.")
+        discussion: "The first start makes a user \"admin\" and a token, written to --admin-token-file or printed once."
+    )
 
     @OptionGroup var common: CommonOptions
     @Option(help: "Address and port to listen on; port 0 takes a free one. Default 127.0.0.1:8080.")
@@ -131,7 +132,8 @@ struct Token: AsyncParsableCommand {
             let wanted = Set(words.compactMap(Scope.init))
             guard !wanted.isEmpty, wanted.count == Set(words).count else {
                 let allowed = Scope.allCases.map(\.rawValue).joined(separator: ", ")
-                throw ProgramFailure(.usage, "--scopes: found \"\(scopes)\", expected some of \(allowed), with commas between")
+                throw ProgramFailure(
+                    .usage, "--scopes: found \"\(scopes)\", expected some of \(allowed), with commas between")
             }
             if let expiresIn, !(1...3650).contains(expiresIn) {
                 throw ProgramFailure(.usage, "--expires-in: found \(expiresIn), expected 1 to 3650 days")
@@ -141,12 +143,14 @@ struct Token: AsyncParsableCommand {
                 throw ProgramFailure(.failure, "there is no user named \"\(user)\"; berth-server user create makes one")
             }
             if wanted.contains(.admin), !owner.isAdmin {
-                throw ProgramFailure(.failure, "\"\(user)\" is no administrator, so a token with the scope admin would be of no use")
+                throw ProgramFailure(
+                    .failure, "\"\(user)\" is no administrator, so a token with the scope admin would be of no use")
             }
             let (token, text) = TokenIssue.token(for: owner, name: name, scopes: wanted, days: expiresIn)
             try await store.create(token, hash: Secrets.hash(text))
             let fields: [String: JSONValue] = [
-                "id": .string(token.id), "token": .string(text), "user_id": .string(owner.id), "user": .string(owner.name),
+                "id": .string(token.id), "token": .string(text), "user_id": .string(owner.id),
+                "user": .string(owner.name),
                 "scopes": .array(token.scopes.map(\.rawValue).sorted().map { .string($0) }),
                 "expires_at": token.expiresAt.map { .string(Timestamp.text(seconds: $0)) } ?? .null,
             ]
@@ -157,7 +161,8 @@ struct Token: AsyncParsableCommand {
 
 struct CheckConfig: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "check-config", abstract: "Says everything that is wrong with the configuration, or that it is usable.")
+        commandName: "check-config",
+        abstract: "Says everything that is wrong with the configuration, or that it is usable.")
 
     @OptionGroup var common: CommonOptions
 

@@ -5,11 +5,15 @@ import Testing
 
 /// What the programs say to people and scripts.
 @Suite struct Commands {
-    private func agent(_ arguments: [String], _ environment: [String: String] = [:]) async throws -> (status: Int32, output: String) {
+    private func agent(_ arguments: [String], _ environment: [String: String] = [:]) async throws -> (
+        status: Int32, output: String
+    ) {
         try await RunningProgram.run(try TestEnvironment.binary("berth-agent"), arguments, environment: environment)
     }
 
-    private func server(_ arguments: [String], _ environment: [String: String] = [:]) async throws -> (status: Int32, output: String) {
+    private func server(_ arguments: [String], _ environment: [String: String] = [:]) async throws -> (
+        status: Int32, output: String
+    ) {
         try await RunningProgram.run(try TestEnvironment.binary("berth-server"), arguments, environment: environment)
     }
 
@@ -21,7 +25,9 @@ import Testing
         }
         let serverHelp = try await server(["--help"])
         #expect(serverHelp.status == 0)
-        for word in ["serve", "user", "token", "BERTH_DATABASE", "78"] { #expect(serverHelp.output.contains(word), "\(word)") }
+        for word in ["serve", "user", "token", "BERTH_DATABASE", "78"] {
+            #expect(serverHelp.output.contains(word), "\(word)")
+        }
         for flag in ["--config", "--listen", "--database", "--admin-token-file"] {
             #expect(try await server(["serve", "--help"]).output.contains(flag))
         }
@@ -35,7 +41,8 @@ import Testing
         #expect(try await server(["user", "create", "--name", "x", "--tier", "gold"]).status == 2)
     }
 
-    @Test func `an unusable configuration is refused as a whole, naming key, value and what is expected`() async throws {
+    @Test func `an unusable configuration is refused as a whole, naming key, value and what is expected`() async throws
+    {
         let folder = try TemporaryFolder()
         let path = folder.file("agent.json")
         try #"{"agent":{"server":"ftp://x","agnet_id":"a","relist_seconds":1,"engine":"tcp://1"}}"#
@@ -44,7 +51,8 @@ import Testing
         #expect(result.status == 78)
         for part in [
             "server: found \"ftp://x\"", "agnet_id: found an unknown key, expected perhaps \"agent_id\"",
-            "relist_seconds: found 1, expected a whole number from 5 to 3600", "engine: found \"tcp://1\"", "token_file",
+            "relist_seconds: found 1, expected a whole number from 5 to 3600", "engine: found \"tcp://1\"",
+            "token_file",
         ] {
             #expect(result.output.contains(part), "\(part) in \(result.output)")
         }
@@ -86,11 +94,13 @@ import Testing
 
     @Test func `users and tokens can be made while the server runs`() async throws {
         let controlPlane = try await TestControlPlane()
-        let user = try await server(["user", "create", "--name", "ann", "--tier", "pro", "--json"] + controlPlane.databaseFlag)
+        let user = try await server(
+            ["user", "create", "--name", "ann", "--tier", "pro", "--json"] + controlPlane.databaseFlag)
         #expect(user.status == 0, "\(user.output)")
         #expect(try JSONCoding.decode(JSONValue.self, from: user.output)["tier"]?.text == "pro")
         #expect(try await server(["user", "create", "--name", "ann"] + controlPlane.databaseFlag).status == 1)
-        let token = try await server(["token", "create", "--user", "ann", "--scopes", "read,write", "--json"] + controlPlane.databaseFlag)
+        let token = try await server(
+            ["token", "create", "--user", "ann", "--scopes", "read,write", "--json"] + controlPlane.databaseFlag)
         #expect(token.status == 0, "\(token.output)")
         let text = try #require(try JSONCoding.decode(JSONValue.self, from: token.output)["token"]?.text)
         let client = APIClient(port: await controlPlane.port, token: text)

@@ -81,7 +81,9 @@ extension RealParts {
             let pull = Task {
                 try await engine.pullImage("debian:bookworm") { message in messages.withLock { $0.append(message) } }
             }
-            try await untilTrue("it is downloading") { messages.withLock { $0.contains { $0.status == "Downloading" } } }
+            try await untilTrue("it is downloading") {
+                messages.withLock { $0.contains { $0.status == "Downloading" } }
+            }
             let cancelled = ContinuousClock.now
             pull.cancel()
             await #expect(throws: CancellationError.self) { try await pull.value }
@@ -95,13 +97,21 @@ extension RealParts {
         @Test func `errors name call, object and the Engine's message`() async throws {
             let engine = try await TestEnvironment.engine()
             let missing = await #expect(throws: EngineError.self) { try await engine.inspectContainer("no-such") }
-            #expect(missing?.status == 404 && missing?.description.hasPrefix("container inspect no-such: refused with 404: ") == true)
-            let pull = await #expect(throws: EngineError.self) { try await engine.pullQuietly("127.0.0.1:1/no/such:image") }
-            #expect(pull?.call == "image pull" && pull?.object == "127.0.0.1:1/no/such:image", "\(String(describing: pull))")
+            #expect(
+                missing?.status == 404
+                    && missing?.description.hasPrefix("container inspect no-such: refused with 404: ") == true)
+            let pull = await #expect(throws: EngineError.self) {
+                try await engine.pullQuietly("127.0.0.1:1/no/such:image")
+            }
+            #expect(
+                pull?.call == "image pull" && pull?.object == "127.0.0.1:1/no/such:image", "\(String(describing: pull))"
+            )
             let malformed = await #expect(throws: EngineError.self) { try await engine.pullQuietly("UPPER//case") }
             #expect(malformed?.status == 400, "\(String(describing: malformed))")
             // Text from outside must stay inside its path segment.
-            let tricky = await #expect(throws: EngineError.self) { try await engine.inspectContainer("../info?x=1#y\r\nA: b") }
+            let tricky = await #expect(throws: EngineError.self) {
+                try await engine.inspectContainer("../info?x=1#y\r\nA: b")
+            }
             #expect([400, 404].contains(tricky?.status), "\(String(describing: tricky))")
             let nobody = try #require(EngineEndpoint("unix:///nobody/there.sock"))
             let unreachable = await #expect(throws: EngineError.self) {

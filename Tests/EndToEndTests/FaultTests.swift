@@ -38,7 +38,9 @@ extension RealParts {
         }
 
         @Test(.timeLimit(.minutes(4)))
-        func `a control plane restarted under five agents finds all of them settled and nothing recreated`() async throws {
+        func `a control plane restarted under five agents finds all of them settled and nothing recreated`()
+            async throws
+        {
             let engine = try await TestEnvironment.engine()
             let controlPlane = try await TestControlPlane()
             let client = await controlPlane.client()

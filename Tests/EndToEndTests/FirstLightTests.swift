@@ -19,10 +19,11 @@ extension RealParts {
 
             // Create: progress in order, in percent of bytes pulled.
             let created = Collected()
-            let events = try await client.events(opened: {
-                try await agentIsOnline(client, agent)
-                await created.add(.string(try await client.create("dev-one", runtime: "gvisor")))
-            }, until: { $0["type"]?.text == "container_started" })
+            let events = try await client.events(
+                opened: {
+                    try await agentIsOnline(client, agent)
+                    await created.add(.string(try await client.create("dev-one", runtime: "gvisor")))
+                }, until: { $0["type"]?.text == "container_started" })
             let id = try #require(await created.all.first?.text)
             try checkProgress(events, of: id)
             let image = try await engine.inspectImage("alpine:latest")
@@ -76,7 +77,9 @@ extension RealParts {
             #expect(try await client.call(.POST, "/api/containers/\(id)/stop").status == 200)
             try await engine.removeContainer(third, force: .killFirst)
             let recreated = try await client.call(.POST, "/api/containers/\(id)/start")
-            #expect(recreated.status == 200 && recreated.text("message") == "container recreated and started", "\(recreated)")
+            #expect(
+                recreated.status == 200 && recreated.text("message") == "container recreated and started",
+                "\(recreated)")
             #expect(recreated.text("old_id") == third)
             #expect(recreated.body["recreated"] == .bool(true) && recreated.body["volume_kept"] == .bool(true))
             let fourth = try #require(recreated.text("id"))
@@ -108,7 +111,8 @@ extension RealParts {
             try await engine.pullQuietly("alpine:latest")
             let id = try await client.create("dev-kill")
             let first = try #require(try await client.untilStatus("running", id)["id"]?.text)
-            let path = try #require(try await engine.inspectContainer(first).mounts.first { $0.name == "berth-\(id)" }).destination
+            let path = try #require(try await engine.inspectContainer(first).mounts.first { $0.name == "berth-\(id)" })
+                .destination
             _ = try await engine.run("echo precious > \(path)/kept && sync", in: first)
 
             // Killed at each point where a replacement shows itself in the Engine: candidate made, old one stopped,
@@ -117,7 +121,9 @@ extension RealParts {
             var memory = 300
             for moment in ["create", "die", "start"] {
                 memory += 10
-                let patch = Task { [memory] in try await client.call(.PATCH, "/api/containers/\(id)", #"{"memory_mb":\#(memory)}"#) }
+                let patch = Task { [memory] in
+                    try await client.call(.PATCH, "/api/containers/\(id)", #"{"memory_mb":\#(memory)}"#)
+                }
                 try await untilEvent(moment, ofAgent: agent.id, engine)
                 try await agent.killHard()
                 patch.cancel()
@@ -145,7 +151,8 @@ extension RealParts {
             try await engine.pullQuietly("alpine:latest")
             let id = try await client.create("dev-alone")
             let first = try #require(try await client.untilStatus("running", id)["id"]?.text)
-            let path = try #require(try await engine.inspectContainer(first).mounts.first { $0.name == "berth-\(id)" }).destination
+            let path = try #require(try await engine.inspectContainer(first).mounts.first { $0.name == "berth-\(id)" })
+                .destination
             _ = try await engine.run("echo precious > \(path)/kept && sync", in: first)
 
             try await controlPlane.killHard()
@@ -212,7 +219,9 @@ extension RealParts {
         private func untilEvent(_ action: String, ofAgent agent: String, _ engine: DockerEngine) async throws {
             struct Seen: Error {}
             do {
-                try await engine.events(filters: ["type": ["container"], "event": [action], "label": ["berth.agent=\(agent)"]]) { _ in
+                try await engine.events(filters: [
+                    "type": ["container"], "event": [action], "label": ["berth.agent=\(agent)"],
+                ]) { _ in
                     throw Seen()
                 }
             } catch is Seen {}

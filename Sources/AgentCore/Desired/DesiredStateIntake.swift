@@ -56,7 +56,8 @@ package struct DesiredStateIntake: Sendable {
         let (items, nacks) = read(delta.items, revision: delta.resultsIn, held: held.state)
         let state = held.state.applying(items, resultingIn: delta.resultsIn)
         if held.isExact, nacks.isEmpty, state.digest != delta.digest {
-            return .refuse(.init(revision: delta.resultsIn, workload: nil, reason: "the delta's result has another digest"))
+            return .refuse(
+                .init(revision: delta.resultsIn, workload: nil, reason: "the delta's result has another digest"))
         }
         return .store(HeldDesiredState(state: state, digest: delta.digest), nacks: nacks)
     }

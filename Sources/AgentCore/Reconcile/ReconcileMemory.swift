@@ -65,7 +65,8 @@ package struct ReconcileMemory: Hashable, Sendable {
         case .failed(let failure):
             memory.failures += 1
             memory.lastFailure = failure
-            memory.notBefore = now + Self.delay(failures: memory.failures, permanent: failure.isPermanent, random: random)
+            memory.notBefore =
+                now + Self.delay(failures: memory.failures, permanent: failure.isPermanent, random: random)
         }
         next.workloads[step.workload] = memory
         return next

@@ -36,7 +36,8 @@ struct WorkloadPlanner {
     private func wantedNext() -> Decision {
         if let unseen = containers.first(where: { $0.state == .unknown }) {
             return Decision(
-                status: status(.waiting, shown, reason: "engine_does_not_answer", message: "\(unseen.name) cannot be inspected"),
+                status: status(
+                    .waiting, shown, reason: "engine_does_not_answer", message: "\(unseen.name) cannot be inspected"),
                 nextLook: now + .seconds(5))
         }
         if let dead = containers.first(where: { $0.state == .dead }) {
@@ -98,7 +99,8 @@ struct WorkloadPlanner {
         guard let runtime = engineRuntime() else {
             let message = "this host has no runtime \"\(workload.spec.runtime.name)\" that works"
             return Decision(
-                status: status(.waiting, old, reason: "runtime_missing", message: message), nextLook: now + .seconds(30))
+                status: status(.waiting, old, reason: "runtime_missing", message: message), nextLook: now + .seconds(30)
+            )
         }
         if let waiting = waitingForRetry(old) { return waiting }
         switch observed.images[workload.spec.image] {
@@ -133,7 +135,8 @@ struct WorkloadPlanner {
             guard let writer = observed.foreignWriters[volume]?.sorted().first else { continue }
             let message = "container \(writer.text.prefix(12)) has volume \(volume) open for writing; stop it first"
             return Decision(
-                status: status(.waiting, current, reason: "volume_in_use", message: message), nextLook: now + .seconds(5))
+                status: status(.waiting, current, reason: "volume_in_use", message: message),
+                nextLook: now + .seconds(5))
         }
         return nil
     }
@@ -153,7 +156,8 @@ struct WorkloadPlanner {
         let failure = memory.lastFailure
         let phase: WorkloadPhase = failure == nil ? .backoff : .failed
         return Decision(
-            status: status(phase, current, reason: failure?.reason ?? "exited", message: failure?.message ?? exitMessage(current)),
+            status: status(
+                phase, current, reason: failure?.reason ?? "exited", message: failure?.message ?? exitMessage(current)),
             nextLook: due)
     }
 
@@ -165,16 +169,22 @@ struct WorkloadPlanner {
     // MARK: stopped and removed
 
     private func towardsStopped() -> Decision {
-        if let up = containers.first(where: \.state.isUp) { return stop(up, "wanted stopped", phase: .stopping, shown: up) }
+        if let up = containers.first(where: \.state.isUp) {
+            return stop(up, "wanted stopped", phase: .stopping, shown: up)
+        }
         return Decision(status: status(.stopped, shown))
     }
 
     private func towardsRemoved() -> Decision {
-        if let up = containers.first(where: \.state.isUp) { return stop(up, "to be removed", phase: .stopping, shown: up) }
+        if let up = containers.first(where: \.state.isUp) {
+            return stop(up, "to be removed", phase: .stopping, shown: up)
+        }
         if let next = containers.first(where: { $0.state != .removing }) {
             return step(.remove(next.id), "to be removed; its volumes stay", .stopping)
         }
-        if let going = containers.first { return Decision(status: status(.stopping, going), nextLook: now + .seconds(1)) }
+        if let going = containers.first {
+            return Decision(status: status(.stopping, going), nextLook: now + .seconds(1))
+        }
         return Decision(status: status(.removed, nil))
     }
 
@@ -192,7 +202,9 @@ struct WorkloadPlanner {
     /// successor has proved itself.
     private func superfluous(among others: [ObservedContainer]) -> ObservedContainer? {
         if let created = others.first(where: { $0.state == .created }) { return created }
-        let ended = others.filter { !$0.state.isUp }.sorted { ($0.generation, $0.attempt) > ($1.generation, $1.attempt) }
+        let ended = others.filter { !$0.state.isUp }.sorted {
+            ($0.generation, $0.attempt) > ($1.generation, $1.attempt)
+        }
         return ended.dropFirst().first
     }
 

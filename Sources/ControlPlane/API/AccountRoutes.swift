@@ -63,7 +63,9 @@ struct AccountRoutes: Sendable {
         }
         let (token, text) = TokenIssue.token(for: caller.user, name: name, scopes: scopes, days: days)
         try await store.create(token, hash: Secrets.hash(text))
-        guard case .object(var fields) = Self.present(token) else { throw APIError(.internalServerError, "internal error") }
+        guard case .object(var fields) = Self.present(token) else {
+            throw APIError(.internalServerError, "internal error")
+        }
         fields["token"] = .string(text)
         return .json(.object(fields), status: .created)
     }
@@ -80,7 +82,8 @@ struct AccountRoutes: Sendable {
 
     private static func present(_ token: TokenRecord) -> JSONValue {
         .object([
-            "id": .string(token.id), "name": .string(token.name), "prefix": .string(token.prefix), "scopes": scopes(token),
+            "id": .string(token.id), "name": .string(token.name), "prefix": .string(token.prefix),
+            "scopes": scopes(token),
             "created_at": .string(Timestamp.text(seconds: token.createdAt)),
             "expires_at": token.expiresAt.map { .string(Timestamp.text(seconds: $0)) } ?? .null,
             "last_used_at": token.lastUsedAt.map { .string(Timestamp.text(seconds: $0)) } ?? .null,

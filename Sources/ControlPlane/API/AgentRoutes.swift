@@ -33,11 +33,13 @@ struct AgentRoutes: Sendable {
         let now = Timestamp.now()
         let id = AgentID(validated: Secrets.newUUID())
         let host = HostDescription(
-            hostname: try body.text("hostname") ?? "", os: try body.text("os") ?? "linux", arch: try body.text("arch") ?? "",
+            hostname: try body.text("hostname") ?? "", os: try body.text("os") ?? "linux",
+            arch: try body.text("arch") ?? "",
             distro: try body.text("distro") ?? "")
         let agent = AgentRecord(
             id: id, userID: caller.user.id, name: name, details: try body.text("description") ?? "",
-            tags: try body.texts("tags") ?? [], isShared: caller.user.isAdmin, host: host, createdAt: now, lastSeenAt: now)
+            tags: try body.texts("tags") ?? [], isShared: caller.user.isAdmin, host: host, createdAt: now,
+            lastSeenAt: now)
         let text = Secrets.newToken()
         let token = TokenRecord(
             id: Secrets.newUUID(), userID: caller.user.id, name: "agent \(name)", prefix: String(text.prefix(12)),
@@ -88,7 +90,9 @@ struct AgentRoutes: Sendable {
 
     /// Another user's agent does not exist.
     func owned(_ id: AgentID, by caller: Caller) async throws -> AgentRecord {
-        guard let agent = try await store.agent(id), agent.userID == caller.user.id else { throw APIError.agentNotFound }
+        guard let agent = try await store.agent(id), agent.userID == caller.user.id else {
+            throw APIError.agentNotFound
+        }
         return agent
     }
 
@@ -112,7 +116,8 @@ struct AgentRoutes: Sendable {
             .init(code: .stopped, reason: "stopped by its owner", reconnectAfterSeconds: Self.reconnectAfterSeconds))
         return .json(
             .object([
-                "message": .string("agent disconnected"), "id": .string("agent:\(agent.id)"), "name": .string(agent.name),
+                "message": .string("agent disconnected"), "id": .string("agent:\(agent.id)"),
+                "name": .string(agent.name),
                 "status": .string("offline"), "reconnect_after": .integer(Self.reconnectAfterSeconds),
             ]))
     }
@@ -123,7 +128,8 @@ struct AgentRoutes: Sendable {
         await gateway.disconnect(agent.id, .init(code: .deleted, reason: "deleted by its owner"))
         return .json(
             .object([
-                "message": .string("agent deleted"), "id": .string("agent:\(agent.id)"), "db_id": .string(agent.id.text),
+                "message": .string("agent deleted"), "id": .string("agent:\(agent.id)"),
+                "db_id": .string(agent.id.text),
                 "name": .string(agent.name),
             ]))
     }

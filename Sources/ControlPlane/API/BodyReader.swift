@@ -15,7 +15,12 @@ struct BodyReader {
     /// - Parameter optional: true where an empty body stands for `{}`.
     init(_ request: Request, mayBeEmpty: Bool = false) async throws {
         var request = request
-        let buffer = try await request.collectBody(upTo: Self.limit)
+        let buffer: ByteBuffer
+        do {
+            buffer = try await request.collectBody(upTo: Self.limit)
+        } catch is NIOTooManyBytesError {
+            throw APIError(.contentTooLarge, "the body is larger than 1 MiB")
+        }
         if buffer.readableBytes == 0, mayBeEmpty {
             fields = [:]
             return

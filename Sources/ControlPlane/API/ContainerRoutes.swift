@@ -31,7 +31,8 @@ struct ContainerRoutes: Sendable {
         try caller.require(.write)
         var body = try await BodyReader(request)
         guard let image = try body.text("image"), !image.isEmpty else {
-            throw APIError.badField("image", "nothing", expected: "one of \(ImageCatalogue.supported.joined(separator: ", "))")
+            throw APIError.badField(
+                "image", "nothing", expected: "one of \(ImageCatalogue.supported.joined(separator: ", "))")
         }
         var order = ContainerService.CreateOrder(
             name: try body.text("name").flatMap { $0.isEmpty ? nil : $0 }, image: image,
@@ -103,13 +104,16 @@ struct ContainerRoutes: Sendable {
     private func present(_ container: ContainerRecord) async -> JSONValue {
         let isOnline = await gateway.isOnline(container.agent)
         return Presentation.container(
-            container, activity: isOnline ? await gateway.activity(of: container.id) : nil, agentIsOnline: isOnline)
+            container, activity: isOnline ? await gateway.activity(of: container.id) : nil,
+            progress: await gateway.progress(of: container.id), agentIsOnline: isOnline)
     }
 
     @Sendable func get(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.read)
-        if let agent = try Self.agentID(context) { return .json(await agents.present(try await agents.owned(agent, by: caller))) }
+        if let agent = try Self.agentID(context) {
+            return .json(await agents.present(try await agents.owned(agent, by: caller)))
+        }
         return .json(await present(try await find(context, caller)))
     }
 
@@ -118,9 +122,12 @@ struct ContainerRoutes: Sendable {
     @Sendable func start(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
-        if let agent = try Self.agentID(context) { return try await agents.start(try await agents.owned(agent, by: caller)) }
+        if let agent = try Self.agentID(context) {
+            return try await agents.start(try await agents.owned(agent, by: caller))
+        }
         let container = try await find(context, caller)
-        if let seconds = caller.user.tier.limits.sessionSeconds, Timestamp.now() > container.createdAt + Double(seconds) {
+        if let seconds = caller.user.tier.limits.sessionSeconds, Timestamp.now() > container.createdAt + Double(seconds)
+        {
             throw APIError(.forbidden, "guest session expired")
         }
         let outcome = try await service.start(container)
@@ -147,7 +154,9 @@ struct ContainerRoutes: Sendable {
     @Sendable func stop(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
-        if let agent = try Self.agentID(context) { return try await agents.stop(try await agents.owned(agent, by: caller)) }
+        if let agent = try Self.agentID(context) {
+            return try await agents.stop(try await agents.owned(agent, by: caller))
+        }
         let outcome = try await service.stop(try await find(context, caller))
         guard outcome.isConfirmed else { return pending(outcome.container, "container will be stopped") }
         guard outcome.container.status == .stopped else {
@@ -165,7 +174,9 @@ struct ContainerRoutes: Sendable {
     @Sendable func delete(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
-        if let agent = try Self.agentID(context) { return try await agents.delete(try await agents.owned(agent, by: caller)) }
+        if let agent = try Self.agentID(context) {
+            return try await agents.delete(try await agents.owned(agent, by: caller))
+        }
         let container = try await find(context, caller)
         let outcome = try await service.delete(container)
         let fields: [String: JSONValue] = [
@@ -201,13 +212,17 @@ struct ContainerRoutes: Sendable {
         ]
         if !body.warnings.isEmpty { fields["warnings"] = .array(body.warnings.map { .string($0) }) }
         guard outcome.isConfirmed else {
-            fields["message"] = .string("settings will be applied\(await gateway.isOnline(now.agent) ? "" : " when the host reconnects")")
+            fields["message"] = .string(
+                "settings will be applied\(await gateway.isOnline(now.agent) ? "" : " when the host reconnects")")
             return .json(.object(fields), status: .accepted)
         }
         if after?.phase == .failed {
             throw APIError(
                 .internalServerError, "failed to update settings",
-                ["message": .string(Presentation.message(now, agentIsOnline: true) ?? ""), "container": await present(now)])
+                [
+                    "message": .string(Presentation.message(now, agentIsOnline: true) ?? ""),
+                    "container": await present(now),
+                ])
         }
         return .json(.object(fields))
     }
@@ -215,7 +230,9 @@ struct ContainerRoutes: Sendable {
     private func pending(_ container: ContainerRecord, _ what: String) -> Response {
         .json(
             .object([
-                "message": .string("\(what); \(container.placement ?? "this will be applied when the host has answered or reconnects")"),
+                "message": .string(
+                    "\(what); \(container.placement ?? "this will be applied when the host has answered or reconnects")"
+                ),
                 "id": .string(container.presentedID), "name": .string(container.spec.name),
                 "status": .string(container.status.rawValue),
             ]), status: .accepted)
@@ -225,8 +242,10 @@ struct ContainerRoutes: Sendable {
 
     private static func resources(_ body: inout BodyReader) throws -> ResourceRequest {
         ResourceRequest(
-            memoryMB: try body.integer("memory_mb", expected: "a whole number of at least \(ResourceRequest.leastMemoryMB)"),
-            cpuMillicores: try body.integer("cpu_shares", expected: "a whole number of at least \(ResourceRequest.leastCPUMillicores)"),
+            memoryMB: try body.integer(
+                "memory_mb", expected: "a whole number of at least \(ResourceRequest.leastMemoryMB)"),
+            cpuMillicores: try body.integer(
+                "cpu_shares", expected: "a whole number of at least \(ResourceRequest.leastCPUMillicores)"),
             diskMB: try body.integer("disk_mb", expected: "a whole number of at least \(ResourceRequest.leastDiskMB)"))
     }
 

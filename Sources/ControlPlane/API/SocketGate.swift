@@ -59,7 +59,8 @@ struct SocketGate: Sendable {
         return .accept(subprotocol: ProtocolLimits.subprotocol, .agent(id))
     }
 
-    private func authenticate(_ head: HTTPRequestHead) async throws -> (String, (token: TokenRecord, user: UserRecord))? {
+    private func authenticate(_ head: HTTPRequestHead) async throws -> (String, (token: TokenRecord, user: UserRecord))?
+    {
         guard let text = BearerToken.text(of: head) else { return nil }
         let hash = Secrets.hash(text)
         return try await store.authenticate(hash: hash, now: Timestamp.now()).map { (hash, $0) }

@@ -25,7 +25,9 @@ struct AgentConversation: Sendable {
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
                         try await Task.sleep(for: Self.helloTimeout)
-                        if await epoch.number == 0 { await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello") }
+                        if await epoch.number == 0 {
+                            await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello")
+                        }
                         try await Task.sleep(for: .seconds(86_400 * 365))
                     }
                     group.addTask { try await receive(messages, writer, outgoing, epoch) }
@@ -54,9 +56,13 @@ struct AgentConversation: Sendable {
             }
             guard let heard = try? JSONCoding.decode(AgentMessage.self, from: text) else {
                 unreadable += 1
-                log.warning("message from an agent cannot be read", metadata: ["agent": "\(agent)", "bytes": "\(text.utf8.count)"])
+                log.warning(
+                    "message from an agent cannot be read",
+                    metadata: ["agent": "\(agent)", "bytes": "\(text.utf8.count)"])
                 // One bad message may be a newer peer's; many are an attack or a bug, and each costs us.
-                if unreadable > 20 { await writer.close(code: ProtocolCloseCode.malformed, reason: "too many unreadable messages") }
+                if unreadable > 20 {
+                    await writer.close(code: ProtocolCloseCode.malformed, reason: "too many unreadable messages")
+                }
                 continue
             }
             if case .hello(let hello) = heard {

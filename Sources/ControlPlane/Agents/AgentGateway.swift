@@ -42,6 +42,8 @@ actor AgentGateway {
     func stats(of agent: AgentID) -> HostStats? { sessions[agent]?.stats }
     func activity(of workload: WorkloadID) -> ActivitySample? { activity[workload] }
 
+    func progress(of workload: WorkloadID) -> ProgressScale.Shown? { scales[workload]?.latest }
+
     /// The store holds something new for `agent`.
     func desiredStateChanged(_ agent: AgentID?) {
         if let agent { sessions[agent]?.outgoing.desiredStateChanged() }
@@ -58,7 +60,8 @@ actor AgentGateway {
     func drain() async {
         for (agent, session) in sessions {
             sessions[agent] = nil
-            await session.outgoing.end(with: .init(code: .draining, reason: "the control plane restarts", reconnectAfterSeconds: nil))
+            await session.outgoing.end(
+                with: .init(code: .draining, reason: "the control plane restarts", reconnectAfterSeconds: nil))
         }
     }
 
@@ -82,7 +85,8 @@ actor AgentGateway {
         await before?.outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
         log.info("agent connected", metadata: ["agent": "\(agent.id)", "name": "\(agent.name)", "epoch": "\(epoch)"])
         if before == nil {
-            await hub.publish("agent_connected", to: agent.userID, Presentation.agent(agent, isOnline: true, stats: nil))
+            await hub.publish(
+                "agent_connected", to: agent.userID, Presentation.agent(agent, isOnline: true, stats: nil))
         }
         await placeWaiting()
     }
@@ -105,7 +109,9 @@ actor AgentGateway {
     private func placeWaiting() async {
         do {
             for container in try await store.placeWaiting(online: online) {
-                log.info("container placed", metadata: ["container": "\(container.id)", "agent": "\(container.agent?.text ?? "-")"])
+                log.info(
+                    "container placed",
+                    metadata: ["container": "\(container.id)", "agent": "\(container.agent?.text ?? "-")"])
                 desiredStateChanged(container.agent)
             }
         } catch {
@@ -143,7 +149,9 @@ actor AgentGateway {
 
     /// Samples count only for workloads that this agent runs.
     func heard(_ samples: [ActivitySample], from agent: AgentID) async {
-        for sample in samples where await owner(of: sample.workload, on: agent) != nil { activity[sample.workload] = sample }
+        for sample in samples where await owner(of: sample.workload, on: agent) != nil {
+            activity[sample.workload] = sample
+        }
     }
 
     func heard(_ progress: WorkloadProgress, from agent: AgentID) async {
@@ -172,7 +180,8 @@ actor AgentGateway {
 
     private func announce(_ change: SQLiteStore.StatusChange) async {
         let container = change.container
-        let before = PresentedStatus.of(wish: container.wish, observed: change.before, everRan: container.everRan && change.before != nil)
+        let before = PresentedStatus.of(
+            wish: container.wish, observed: change.before, everRan: container.everRan && change.before != nil)
         if container.observed?.phase == .running,
             let shown = scales[container.id, default: ProgressScale()].ready(container.generation)
         {

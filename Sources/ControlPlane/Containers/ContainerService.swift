@@ -38,7 +38,8 @@ struct ContainerService: Sendable {
         }
         let (image, reference) = try image(order)
         if !order.role.isEmpty, !(Self.roles + ["default", "standard"]).contains(order.role) {
-            throw APIError.badField("role", "\"\(order.role.prefix(80))\"", expected: "one of \(Self.roles.joined(separator: ", "))")
+            throw APIError.badField(
+                "role", "\"\(order.role.prefix(80))\"", expected: "one of \(Self.roles.joined(separator: ", "))")
         }
         let resources: Resources
         do {
@@ -64,7 +65,8 @@ struct ContainerService: Sendable {
             switch outcome {
             case .created(let container):
                 await hub.publish(
-                    "container_created", to: user.id, Presentation.container(container, activity: nil, agentIsOnline: true))
+                    "container_created", to: user.id,
+                    Presentation.container(container, activity: nil, agentIsOnline: true))
                 await gateway.createRequested(container)
                 await gateway.desiredStateChanged(container.agent)
                 return container
@@ -106,7 +108,9 @@ struct ContainerService: Sendable {
     }
 
     func start(_ container: ContainerRecord) async throws -> Outcome {
-        if container.wish == .running, container.status == .running, container.observed?.generation == container.generation {
+        if container.wish == .running, container.status == .running,
+            container.observed?.generation == container.generation
+        {
             return Outcome(before: container, container: container, isConfirmed: true)
         }
         return try await change(container) { record in

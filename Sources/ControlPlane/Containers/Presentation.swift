@@ -5,7 +5,9 @@ import ServiceRuntime
 
 /// The JSON of the documented objects.
 enum Presentation {
-    static func container(_ record: ContainerRecord, activity: ActivitySample?, agentIsOnline: Bool) -> JSONValue {
+    static func container(
+        _ record: ContainerRecord, activity: ActivitySample?, progress: ProgressScale.Shown? = nil, agentIsOnline: Bool
+    ) -> JSONValue {
         var fields: [String: JSONValue] = [
             "id": .string(record.presentedID),
             "db_id": .string(record.id.text),
@@ -24,6 +26,12 @@ enum Presentation {
         ]
         if let message = message(record, agentIsOnline: agentIsOnline) { fields["message"] = .string(message) }
         if let agent = record.agent { fields["agent"] = .string("agent:\(agent)") }
+        if let progress, record.status == .creating || record.status == .configuring {
+            fields["progress"] = .object([
+                "stage": .string(progress.stage), "message": .string(progress.message),
+                "progress": .integer(progress.percent),
+            ])
+        }
         guard record.status == .running else { return .object(fields) }
         if let address = record.observed?.address { fields["ip_address"] = .string(address) }
         if let idle = activity?.idleSeconds { fields["idle_seconds"] = .number(idle) }

@@ -54,7 +54,8 @@ struct EventStream: Sendable {
         case .lagged(let missed):
             try await writer.send(
                 Self.frame(
-                    "lagged", .object(["missed": .integer(missed)]), sequence: await hub.lastSequence, time: Timestamp.now()))
+                    "lagged", .object(["missed": .integer(missed)]), sequence: await hub.lastSequence,
+                    time: Timestamp.now()))
             try await sendList(writer)
         }
     }

@@ -56,11 +56,13 @@ package struct ControlPlaneService: Service {
         let containerRoutes = ContainerRoutes(service: containers, store: store, gateway: gateway, agents: agentRoutes)
         let gate = SocketGate(store: store, admission: SessionAdmission(perSecond: configuration.sessionsPerSecond))
 
-        let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void = { [store, log, configuration] socket, purpose in
+        let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void = {
+            [store, log, configuration] socket, purpose in
             switch purpose {
             case .agent(let agent):
                 await AgentConversation(
-                    agent: agent, gateway: gateway, store: store, heartbeatSeconds: configuration.heartbeatSeconds, log: log
+                    agent: agent, gateway: gateway, store: store, heartbeatSeconds: configuration.heartbeatSeconds,
+                    log: log
                 ).run(socket)
             case .events(let user, let tokenHash, let after):
                 await EventStream(
@@ -94,7 +96,8 @@ package struct ControlPlaneService: Service {
             do {
                 try await group.next()
             } catch let error as IOError {
-                throw ProgramFailure(.unavailable, "\(configuration.host):\(configuration.port) cannot be listened on: \(error)")
+                throw ProgramFailure(
+                    .unavailable, "\(configuration.host):\(configuration.port) cannot be listened on: \(error)")
             }
         }
     }
@@ -139,7 +142,9 @@ package struct ControlPlaneService: Service {
         let plain = HTTPServerBuilder { responder in
             ServerChannel(responder: responder, gate: gate, limits: limits, converse: converse)
         }
-        guard let certificateFile = configuration.certificateFile, let keyFile = configuration.keyFile else { return plain }
+        guard let certificateFile = configuration.certificateFile, let keyFile = configuration.keyFile else {
+            return plain
+        }
         do {
             let certificates = try NIOSSLCertificate.fromPEMFile(certificateFile)
             let tls = TLSConfiguration.makeServerConfiguration(
@@ -156,7 +161,8 @@ package struct ControlPlaneService: Service {
         guard try await !store.hasUsers() else { return }
         let admin = UserRecord(id: Secrets.newUserID(), name: "admin", tier: .enterprise, isAdmin: true)
         guard try await store.create(admin, now: Timestamp.now()) == .created else { return }
-        let (token, text) = TokenIssue.token(for: admin, name: "first admin token", scopes: Set(Scope.allCases), days: nil)
+        let (token, text) = TokenIssue.token(
+            for: admin, name: "first admin token", scopes: Set(Scope.allCases), days: nil)
         if let file = configuration.adminTokenFile {
             try DurableFile.write(Data((text + "\n").utf8), to: file)
         }

@@ -26,7 +26,9 @@ package struct ServerConfiguration: Sendable {
         file: (name: String, text: String)?, environment: [String: String], flags: [String: String] = [:]
     ) throws -> ServerConfiguration {
         var settings = SettingsReader(section: "server", file: file, environment: environment, flags: flags)
-        let listen = settings.text("listen", default: "127.0.0.1:8080", expected: "an address and a port such as 127.0.0.1:8080") {
+        let listen = settings.text(
+            "listen", default: "127.0.0.1:8080", expected: "an address and a port such as 127.0.0.1:8080"
+        ) {
             address($0) != nil
         }
         let folder = environment["STATE_DIRECTORY"] ?? "/var/lib/berth-server"
@@ -58,7 +60,8 @@ package struct ServerConfiguration: Sendable {
 
     /// Host and port of `host:port`, `[::1]:port`; port 0 takes a free one.
     static func address(_ text: String) -> (String, Int)? {
-        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]), (0...65535).contains(port)
+        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+            (0...65535).contains(port)
         else { return nil }
         var host = text[..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }

@@ -47,8 +47,9 @@ struct EngineConnection: Sendable {
             throw error.cause
         } catch {
             try Task.checkCancellation()
+            let isMalformed = error is HTTPParserError && error as? HTTPParserError != .invalidEOFState
             throw EngineError(
-                kind: error is HTTPParserError ? .malformed : .cutOff, call: request.call, object: request.object,
+                kind: isMalformed ? .malformed : .cutOff, call: request.call, object: request.object,
                 message: String(describing: error))
         }
     }
@@ -64,7 +65,8 @@ struct EngineConnection: Sendable {
                     channel.eventLoop.makeCompletedFuture {
                         let encoder = HTTPRequestEncoder()
                         let decoder = ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .forwardBytes))
-                        let handler = HijackHandler(call: request.call, object: request.object, encoder: encoder, decoder: decoder)
+                        let handler = HijackHandler(
+                            call: request.call, object: request.object, encoder: encoder, decoder: decoder)
                         let result = channel.eventLoop.makePromise(of: NIOAsyncChannel<ByteBuffer, ByteBuffer>.self)
                         handler.result = result
                         try channel.pipeline.syncOperations.addHandlers([encoder, decoder, handler])

@@ -18,7 +18,8 @@ final class HijackHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private var answer = Answer.none
 
-    init(call: String, object: String, encoder: HTTPRequestEncoder, decoder: ByteToMessageHandler<HTTPResponseDecoder>) {
+    init(call: String, object: String, encoder: HTTPRequestEncoder, decoder: ByteToMessageHandler<HTTPResponseDecoder>)
+    {
         self.call = call
         self.object = object
         self.encoder = encoder

@@ -26,7 +26,9 @@ package struct LogFrameDecoder: NIOSingleStepByteToMessageDecoder {
         guard let kind = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self),
             let length = buffer.getInteger(at: buffer.readerIndex + 4, as: UInt32.self)
         else { return nil }
-        guard let stream = OutputChunk.Stream(rawValue: kind), length <= Self.longestFrame else { throw StreamTooLong() }
+        guard let stream = OutputChunk.Stream(rawValue: kind), length <= Self.longestFrame else {
+            throw StreamTooLong()
+        }
         guard buffer.readableBytes >= 8 + Int(length) else { return nil }
         buffer.moveReaderIndex(forwardBy: 8)
         guard let bytes = buffer.readSlice(length: Int(length)) else { return nil }

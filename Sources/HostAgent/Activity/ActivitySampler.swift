@@ -40,7 +40,8 @@ package actor ActivitySampler {
         for process in processes {
             let resetID = "\(process.container.prefix(12)) \(process.startedAt)"
             let known = watched[process.container].flatMap { $0.resetID == resetID ? $0 : nil }
-            guard let counters = known?.counters ?? CgroupCounters(pid: process.pid), let reading = counters.read() else {
+            guard let counters = known?.counters ?? CgroupCounters(pid: process.pid), let reading = counters.read()
+            else {
                 continue
             }
             kept[process.container] = Watched(counters: counters, resetID: resetID)

@@ -60,7 +60,9 @@ struct CgroupCounters: Sendable {
     }
 
     func read() -> Reading? {
-        guard let cpu = cpuMicroseconds(), let usage = ProcFile.text(memoryUsageFile).flatMap(Self.number) else { return nil }
+        guard let cpu = cpuMicroseconds(), let usage = ProcFile.text(memoryUsageFile).flatMap(Self.number) else {
+            return nil
+        }
         let network = Self.network(ProcFile.text(networkFile) ?? "")
         let reclaimable = Self.value(reclaimableKey, in: ProcFile.text(memoryStatFile) ?? "") ?? 0
         return Reading(

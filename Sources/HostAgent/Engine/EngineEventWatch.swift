@@ -13,7 +13,8 @@ struct EngineEventWatch: Sendable {
     private static let filters = [
         "type": ["container", "image", "volume", "network"],
         "event": [
-            "create", "start", "restart", "die", "stop", "kill", "oom", "destroy", "pause", "unpause", "rename", "update",
+            "create", "start", "restart", "die", "stop", "kill", "oom", "destroy", "pause", "unpause", "rename",
+            "update",
             "pull", "import", "load", "tag", "untag", "delete", "connect", "disconnect",
         ],
     ]

@@ -82,7 +82,8 @@ package actor HostObserver {
         }
         if !lacking.isEmpty { try await lookUp(lacking, engine) }
         return ObservedHost(
-            managed: managed, foreignWriters: writers, images: images, runtimes: runtimes ?? [:], volumes: volumes ?? [])
+            managed: managed, foreignWriters: writers, images: images, runtimes: runtimes ?? [:], volumes: volumes ?? []
+        )
     }
 
     private func readInfo(_ engine: DockerEngine) async throws {
@@ -112,7 +113,9 @@ package actor HostObserver {
 
     /// A container whose inspect does not answer becomes unknown, and only that one.
     private func inspect(_ summaries: [ContainerSummary], _ engine: DockerEngine) async throws {
-        let results = try await withThrowingTaskGroup(of: (ContainerSummary, Result<ContainerDetails, EngineError>).self) { group in
+        let results = try await withThrowingTaskGroup(
+            of: (ContainerSummary, Result<ContainerDetails, EngineError>).self
+        ) { group in
             var waiting = summaries.makeIterator()
             func addNext() {
                 guard let summary = waiting.next() else { return }

@@ -85,7 +85,8 @@ enum StepResults {
         case .remove: (reason, isPermanent) = ("remove_failed", false)
         }
         return StepFailure(
-            reason: error.kind == .timedOut ? "\(reason)_timeout" : reason, message: String(error.description.prefix(1000)),
+            reason: error.kind == .timedOut ? "\(reason)_timeout" : reason,
+            message: String(error.description.prefix(1000)),
             isPermanent: isPermanent)
     }
 

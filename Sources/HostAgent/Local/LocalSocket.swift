@@ -63,7 +63,8 @@ package enum LocalSocket {
                 }
         } catch {
             throw ProgramFailure(
-                .unavailable, "no agent answers on \(path); is it running? (berth-agent run, or systemctl status berth-agent)")
+                .unavailable,
+                "no agent answers on \(path); is it running? (berth-agent run, or systemctl status berth-agent)")
         }
         return try await connection.executeThenClose { inbound, outbound in
             try await outbound.write(ByteBuffer(string: request + "\n"))

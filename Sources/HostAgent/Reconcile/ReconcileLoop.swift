@@ -105,7 +105,9 @@ package actor ReconcileLoop {
         } catch is CancellationError {
             return []
         } catch {
-            if lastPassFailure == nil { log.warning("pass failed; nothing is touched", metadata: ["error": "\(error)"]) }
+            if lastPassFailure == nil {
+                log.warning("pass failed; nothing is touched", metadata: ["error": "\(error)"])
+            }
             lastPassFailure = String(describing: error)
             if let error = error as? EngineError { await executor.link.failed(error) }
             setAlarm(now + .seconds(5), now: now)
@@ -117,13 +119,18 @@ package actor ReconcileLoop {
         // A task of its own, so that a plan can cancel this step alone.
         let work = Task { await self.execute(step) }
         tasks[step.workload] = work
-        await withTaskCancellationHandler { await work.value } onCancel: { work.cancel() }
+        await withTaskCancellationHandler {
+            await work.value
+        } onCancel: {
+            work.cancel()
+        }
         tasks[step.workload] = nil
     }
 
     private func execute(_ step: Step) async {
         log.info(
-            "step", metadata: [
+            "step",
+            metadata: [
                 "workload": "\(step.workload)", "generation": "\(step.generation)", "action": "\(step.action.summary)",
                 "reason": "\(step.reason)",
             ])
@@ -133,11 +140,13 @@ package actor ReconcileLoop {
         let outcome = await executor.run(step) { [mailbox] done, total in
             await mailbox.progress(
                 WorkloadProgress(
-                    workload: step.workload, generation: step.generation, stage: .pulling, doneBytes: done, totalBytes: total))
+                    workload: step.workload, generation: step.generation, stage: .pulling, doneBytes: done,
+                    totalBytes: total))
         }
         if case .failed(let failure) = outcome.result {
             log.warning(
-                "step failed", metadata: [
+                "step failed",
+                metadata: [
                     "workload": "\(step.workload)", "action": "\(step.action.summary)", "reason": "\(failure.reason)",
                     "error": "\(failure.message)",
                 ])
@@ -168,7 +177,8 @@ package actor ReconcileLoop {
             kept[status.workload] = status
             guard await mailbox.report(status), statuses[status.workload]?.phase != status.phase else { continue }
             log.info(
-                "workload", metadata: [
+                "workload",
+                metadata: [
                     "workload": "\(status.workload)", "phase": "\(status.phase.word)",
                     "reason": "\(status.reason ?? "-")", "message": "\(status.message ?? "-")",
                 ])
@@ -178,7 +188,9 @@ package actor ReconcileLoop {
 
     private func report(orphans: [EngineContainerID]) {
         for orphan in orphans where !reportedOrphans.contains(orphan) {
-            log.warning("container of a workload that nobody told us about; left as it is", metadata: ["container": "\(orphan)"])
+            log.warning(
+                "container of a workload that nobody told us about; left as it is", metadata: ["container": "\(orphan)"]
+            )
         }
         reportedOrphans = Set(orphans)
     }

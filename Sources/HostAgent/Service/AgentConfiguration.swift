@@ -36,9 +36,12 @@ package struct AgentConfiguration: Sendable {
             AgentID($0) != nil
         }.flatMap { AgentID($0) }
         let credential = environment["CREDENTIALS_DIRECTORY"].map { "\($0)/agent-token" }
-        let tokenFile = settings.optionalText("token_file", expected: "the path of a file with the agent's token")
+        let tokenFile =
+            settings.optionalText("token_file", expected: "the path of a file with the agent's token")
             ?? credential.flatMap { DurableFile.exists($0) ? $0 : nil }
-        let engine = settings.text("engine", default: defaultEngine, expected: "unix:// and an absolute path of at most 107 bytes") {
+        let engine = settings.text(
+            "engine", default: defaultEngine, expected: "unix:// and an absolute path of at most 107 bytes"
+        ) {
             EngineEndpoint($0) != nil
         }
         let configuration = AgentConfiguration(
@@ -51,16 +54,19 @@ package struct AgentConfiguration: Sendable {
             stateDirectory: settings.text(
                 "state_directory", default: environment["STATE_DIRECTORY"] ?? defaultStateDirectory,
                 // The local socket lies in it, and a socket's path has at most 107 bytes.
-                expected: "an absolute path of at most 90 bytes") { $0.hasPrefix("/") && $0.utf8.count <= 90 },
+                expected: "an absolute path of at most 90 bytes"
+            ) { $0.hasPrefix("/") && $0.utf8.count <= 90 },
             allowPlaintext: settings.flag("allow_plaintext", default: false),
             caFile: settings.optionalText("ca_file", expected: "the path of a PEM file"),
             runtimes: settings.table("runtimes", default: [RuntimeChoice.runc: "runc", RuntimeChoice.gvisor: "runsc"]),
             relistSeconds: settings.integer("relist_seconds", default: 30, in: 5...3600),
             sampleSeconds: settings.integer("sample_seconds", default: 10, in: 1...300),
             log: LogSettings(from: &settings, environment: environment))
-        settings.require(server != nil, key: "server", found: "nothing", expected: "the control plane's URL; run `berth-agent register` first")
-        settings.require(id != nil, key: "agent_id", found: "nothing", expected: "the id that `berth-agent register` wrote")
-        settings.require(tokenFile != nil, key: "token_file", found: "nothing", expected: "the path of a file with the agent's token")
+        settings.requirePresent("server", expected: "the control plane's URL; run `berth-agent register` first")
+        settings.requirePresent("agent_id", expected: "the id that `berth-agent register` wrote")
+        if tokenFile == nil {
+            settings.requirePresent("token_file", expected: "the path of a file with the agent's token")
+        }
         if let server, !server.isSecure, !server.isLoopback, !configuration.allowPlaintext {
             settings.require(
                 false, key: "server", found: "\"\(server)\"",

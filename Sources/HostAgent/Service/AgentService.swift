@@ -42,7 +42,8 @@ package struct AgentService: Service {
         loop = ReconcileLoop(
             held: store.load(log: log), observer: observer,
             executor: PlanExecutor(agent: configuration.agent, link: link), mailbox: mailbox,
-            facts: facts, time: time, relistAfter: .seconds(configuration.relistSeconds), eventLoop: eventLoop, log: log)
+            facts: facts, time: time, relistAfter: .seconds(configuration.relistSeconds), eventLoop: eventLoop, log: log
+        )
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
         sampler = ActivitySampler(
             observer: observer, mailbox: mailbox, time: time, period: .seconds(configuration.sampleSeconds))
@@ -58,7 +59,8 @@ package struct AgentService: Service {
         } catch FolderLock.Failure.held(let pid) {
             let holder = pid.map { "the agent with pid \($0)" } ?? "another agent"
             throw ProgramFailure(
-                .temporaryFailure, "\(directory) is in use by \(holder); stop it, or give this one another state_directory")
+                .temporaryFailure,
+                "\(directory) is in use by \(holder); stop it, or give this one another state_directory")
         } catch FolderLock.Failure.unusable(let failure) {
             throw ProgramFailure(.noPermission, "\(failure); choose another state_directory or run with more rights")
         } catch let failure as DurableFile.Failure {
@@ -68,7 +70,8 @@ package struct AgentService: Service {
 
     package func run() async throws {
         log.info(
-            "agent starting", metadata: [
+            "agent starting",
+            metadata: [
                 "agent": "\(configuration.agent)", "version": "\(BerthVersion.text)",
                 "state": "\(configuration.stateDirectory)", "engine": "\(configuration.engine)",
                 "server": "\(configuration.server)",

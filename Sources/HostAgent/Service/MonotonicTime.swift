@@ -7,7 +7,8 @@ package struct MonotonicTime: Sendable {
 
     package var now: MonotonicInstant {
         let passed = start.duration(to: .now).components
-        return MonotonicInstant(milliseconds: Int(passed.seconds) * 1000 + Int(passed.attoseconds / 1_000_000_000_000_000))
+        return MonotonicInstant(
+            milliseconds: Int(passed.seconds) * 1000 + Int(passed.attoseconds / 1_000_000_000_000_000))
     }
 }
 

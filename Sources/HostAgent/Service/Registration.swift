@@ -59,10 +59,13 @@ package struct Registration: Sendable {
     package func run(environment: [String: String], group: any EventLoopGroup) async throws -> Registered {
         guard server.isSecure || server.isLoopback || allowPlaintext else {
             throw ProgramFailure(
-                .usage, "\(server): a token must not travel in the clear; use https://, or --allow-plaintext on a trusted network")
+                .usage,
+                "\(server): a token must not travel in the clear; use https://, or --allow-plaintext on a trusted network"
+            )
         }
         let facts = HostFacts(stateDirectory: "/").describeWithoutEngine()
-        let request = Request(name: name, os: facts.os, arch: facts.arch, hostname: facts.hostname, distro: facts.distro, tags: tags)
+        let request = Request(
+            name: name, os: facts.os, arch: facts.arch, hostname: facts.hostname, distro: facts.distro, tags: tags)
         var url = server
         url.target = (url.target.hasSuffix("/") ? String(url.target.dropLast()) : url.target) + "/api/agents/register"
         let answer: HTTPAnswer
@@ -104,7 +107,8 @@ package struct Registration: Sendable {
         } catch {
             throw ProgramFailure(
                 .noPermission,
-                "agent \(registered.id) is registered, but \(error); delete it in the listing and register again with another --config")
+                "agent \(registered.id) is registered, but \(error); delete it in the listing and register again with another --config"
+            )
         }
     }
 

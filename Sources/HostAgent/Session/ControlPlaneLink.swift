@@ -108,7 +108,8 @@ package actor ControlPlaneLink {
             throw ConnectError.unreachable("\(error)")
         }
         var url = configuration.server
-        url.target = (url.target.hasSuffix("/") ? String(url.target.dropLast()) : url.target)
+        url.target =
+            (url.target.hasSuffix("/") ? String(url.target.dropLast()) : url.target)
             + "/ws/agent/\(configuration.agent)"
         return try await WebSocketClient.connect(
             to: url, headers: ["Authorization": "Bearer \(token)", "User-Agent": "berth-agent/\(BerthVersion.text)"],
@@ -121,7 +122,8 @@ package actor ControlPlaneLink {
         self.writer = writer
         condition = .connected(epoch: epoch)
         lastSaid = nil
-        log.info("connected to the control plane", metadata: ["server": "\(configuration.server)", "epoch": "\(epoch)"])
+        log.info(
+            "connected to the control plane", metadata: ["server": "\(configuration.server)", "epoch": "\(epoch)"])
     }
 
     private func ended(_ end: AgentSession.End) -> ReconnectBackoff.Ending {

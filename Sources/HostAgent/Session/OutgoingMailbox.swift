@@ -75,7 +75,8 @@ package actor OutgoingMailbox {
         let now = time.now
         var nextDue: MonotonicInstant?
         for (workload, latest) in progress {
-            let due = progressSent[workload].map { $0 + Milliseconds(ProtocolLimits.progressIntervalMilliseconds) } ?? now
+            let due =
+                progressSent[workload].map { $0 + Milliseconds(ProtocolLimits.progressIntervalMilliseconds) } ?? now
             if due <= now {
                 messages.append(.progress(latest))
                 progress[workload] = nil

@@ -128,7 +128,8 @@ struct StreamConnector: Sendable {
             let encoder = HTTPRequestEncoder()
             let decoder = ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .forwardBytes))
             let connect = NIOHTTP1ProxyConnectHandler(
-                targetHost: url.host, targetPort: url.port, headers: [:], deadline: .now() + TimeAmount(options.timeout),
+                targetHost: url.host, targetPort: url.port, headers: [:],
+                deadline: .now() + TimeAmount(options.timeout),
                 promise: established)
             let pipeline = channel.pipeline.syncOperations
             try pipeline.addHandlers([encoder, decoder, connect])

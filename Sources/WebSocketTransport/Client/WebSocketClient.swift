@@ -45,7 +45,8 @@ package enum WebSocketClient {
                         channel.eventLoop.makeCompletedFuture {
                             let agreed = response.headers.first(name: "Sec-WebSocket-Protocol")
                             guard agreed == subprotocol else {
-                                throw ConnectError.malformed("the server does not speak \(subprotocol ?? "no subprotocol")")
+                                throw ConnectError.malformed(
+                                    "the server does not speak \(subprotocol ?? "no subprotocol")")
                             }
                             return .open(
                                 try WebSocketConnection(
@@ -64,7 +65,8 @@ package enum WebSocketClient {
                     })
                 var pipeline = NIOUpgradableHTTPClientPipelineConfiguration(upgradeConfiguration: configuration)
                 pipeline.leftOverBytesStrategy = .forwardBytes
-                let future = try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(configuration: pipeline)
+                let future = try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(
+                    configuration: pipeline)
                 channel.setOption(.autoRead, value: true).whenComplete { _ in channel.read() }
                 return future
             }

@@ -33,7 +33,9 @@ package struct WebSocketConnection: Sendable {
         /// Returns when the socket has room again: a slow peer slows its sender.
         package func send(_ text: String) async throws { try await outbound.write(.send(.text(text))) }
         package func send(_ bytes: ByteBuffer) async throws { try await outbound.write(.send(.binary(bytes))) }
-        package func setKeepalive(_ keepalive: Keepalive) async throws { try await outbound.write(.keepalive(keepalive)) }
+        package func setKeepalive(_ keepalive: Keepalive) async throws {
+            try await outbound.write(.keepalive(keepalive))
+        }
 
         /// Starts an orderly close: the messages of the peer end once it has answered, or after 5 s.
         package func close(code: UInt16 = 1000, reason: String = "") async {

@@ -111,7 +111,8 @@ final class WebSocketMessageHandler: ChannelDuplexHandler {
     }
 
     /// A message larger than a frame goes out in pieces: the peer refuses larger frames.
-    private func send(_ context: ChannelHandlerContext, _ message: WebSocketMessage, _ promise: EventLoopPromise<Void>?) {
+    private func send(_ context: ChannelHandlerContext, _ message: WebSocketMessage, _ promise: EventLoopPromise<Void>?)
+    {
         var rest: ByteBuffer
         var opcode: WebSocketOpcode
         switch message {

@@ -136,7 +136,8 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
             }
             state = .deciding([part])
             let asksForWebSocket =
-                head.method == .GET && head.headers[canonicalForm: "Upgrade"].contains { $0.lowercased() == "websocket" }
+                head.method == .GET
+                && head.headers[canonicalForm: "Upgrade"].contains { $0.lowercased() == "websocket" }
             guard asksForWebSocket else {
                 passToHTTP(context)
                 return
@@ -208,9 +209,12 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
             let connection = try WebSocketConnection(
                 upgrading: channel, role: .server, limits: limits, subprotocol: subprotocol)
             pipeline.removeHandler(context: context, promise: nil)
-            // Last: it hands on the frames that came with the handshake, and by now somebody reads them.
+            // Last: it hands on the frames that came with the handshake, and by now somebody reads them. The end of this
+            // batch must be said too, for who reads waits for it.
             if let decoder = try? pipeline.context(handlerType: ByteToMessageHandler<HTTPRequestDecoder>.self) {
-                pipeline.removeHandler(context: decoder, promise: nil)
+                let handedOn = channel.eventLoop.makePromise(of: Void.self)
+                pipeline.removeHandler(context: decoder, promise: handedOn)
+                handedOn.futureResult.whenComplete { _ in channel.pipeline.fireChannelReadComplete() }
             }
             negotiated.succeed(.webSocket(connection, accepted))
             if holdsRead { channel.read() }

@@ -39,7 +39,9 @@ final class RunningProgram: Sendable {
         try await eventually("process \(pid) ends", within: seconds, every: 20) {
             process.withLock { process in
                 process.isRunning
-                    ? nil : (process.terminationReason == .uncaughtSignal ? -process.terminationStatus : process.terminationStatus)
+                    ? nil
+                    : (process.terminationReason == .uncaughtSignal
+                        ? -process.terminationStatus : process.terminationStatus)
             }
         }
     }

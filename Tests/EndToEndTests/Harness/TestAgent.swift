@@ -19,7 +19,8 @@ actor TestAgent {
         let result = try await RunningProgram.run(
             try TestEnvironment.binary("berth-agent"),
             [
-                "register", "--server", "http://127.0.0.1:\(port)", "--token-file", controlPlane.folder.file("admin-token"),
+                "register", "--server", "http://127.0.0.1:\(port)", "--token-file",
+                controlPlane.folder.file("admin-token"),
                 "--name", name, "--config", configPath, "--json",
             ],
             environment: [
@@ -57,7 +58,9 @@ actor TestAgent {
     func cleanUp() async throws {
         if let program, program.isRunning { try await program.terminate() }
         let engine = try await TestEnvironment.engine()
-        for container in try await containers(engine) { try await engine.removeContainer(container.id, force: .killFirst) }
+        for container in try await containers(engine) {
+            try await engine.removeContainer(container.id, force: .killFirst)
+        }
         for volume in try await engine.listVolumes(filters: ["label": ["berth.agent=\(id)"]]) {
             try await engine.removeVolume(volume.name)
         }
@@ -75,7 +78,9 @@ extension DockerEngine {
             let processor = NIOSingleStepByteToMessageProcessor(LogFrameDecoder())
             var text = ""
             for try await bytes in inbound {
-                try processor.process(buffer: bytes) { text += String(decoding: $0.bytes.readableBytesView, as: UTF8.self) }
+                try processor.process(buffer: bytes) {
+                    text += String(decoding: $0.bytes.readableBytesView, as: UTF8.self)
+                }
             }
             return text
         }

@@ -59,7 +59,8 @@ struct APIClient: Sendable {
         let url = try #require(RemoteURL("http://127.0.0.1:\(port)\(path)"))
         let answer = try await HTTPExchange.send(
             method, url, headers: ["Authorization": "Bearer \(token)", "Content-Type": "application/json"],
-            body: body.map { ByteBuffer(string: $0) }, options: .init(timeout: .seconds(60)), group: TestEnvironment.group)
+            body: body.map { ByteBuffer(string: $0) }, options: .init(timeout: .seconds(60)),
+            group: TestEnvironment.group)
         return Answer(
             status: answer.status,
             body: (try? JSONCoding.decode(JSONValue.self, from: answer.body))

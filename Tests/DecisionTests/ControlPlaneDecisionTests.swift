@@ -1,0 +1,120 @@
+import BerthModel
+import ControlPlaneCore
+import Testing
+
+@Suite struct ControlPlaneDecisions {
+    @Test func `omitted means the tier's limit, above is clamped, below the minimum is refused`() throws {
+        let free = Tier.free.limits
+        #expect(
+            try ResourceRequest().resolved(for: free) == Resources(memoryMB: 2048, cpuMillicores: 2000, diskMB: 10240))
+        #expect(
+            try ResourceRequest(memoryMB: 9999, cpuMillicores: 9999, diskMB: .max).resolved(for: free).memoryMB == 2048)
+        for request in [
+            ResourceRequest(memoryMB: 255), ResourceRequest(memoryMB: -1), ResourceRequest(cpuMillicores: 249),
+            ResourceRequest(diskMB: 1023), ResourceRequest(memoryMB: .min),
+        ] {
+            #expect(throws: FieldProblem.self) { try request.resolved(for: free) }
+        }
+        let current = Resources(memoryMB: 300, cpuMillicores: 400, diskMB: 2000)
+        #expect(
+            try ResourceRequest(memoryMB: 512).resolved(for: free, current: current)
+                == Resources(memoryMB: 512, cpuMillicores: 400, diskMB: 2000))
+    }
+
+    @Test func `names`() {
+        for name in ["a", "A-1", "-", String(repeating: "x", count: 64)] { #expect(ContainerName.isValid(name)) }
+        for name in ["", "a_b", "a b", "ä", "a/b", String(repeating: "x", count: 65), "a\n"] {
+            #expect(!ContainerName.isValid(name))
+        }
+        var random = TestRandom(seed: 1)
+        for _ in 0..<200 { #expect(ContainerName.isValid(ContainerName.generated(using: &random))) }
+    }
+
+    @Test func `images: documented names, aliases, any reference as custom`() {
+        #expect(
+            ImageCatalogue.resolve("ubuntu", customImage: nil)
+                == .image(name: "ubuntu:24.04", reference: "ubuntu:24.04"))
+        #expect(
+            ImageCatalogue.resolve("alpine:latest", customImage: nil)
+                == .image(name: "alpine:latest", reference: "alpine:latest"))
+        #expect(ImageCatalogue.resolve("windows", customImage: nil) == .unsupported)
+        for reference in [
+            "node:20-alpine", "registry:5000/team/app", "localhost/a/b__c:1.0",
+            "a/b@sha256:" + String(repeating: "0a", count: 32),
+            "127.0.0.1:5000/library/x:y",
+        ] {
+            #expect(
+                ImageCatalogue.resolve("custom", customImage: reference)
+                    == .image(name: reference, reference: reference), "\(reference)")
+        }
+        for reference in [
+            "", "UPPER", "a b", "a:", ":tag", "a//b", "../etc", "a@sha256:xyz", "-a", "a;rm",
+            String(repeating: "a", count: 600),
+        ] {
+            guard case .badReference = ImageCatalogue.resolve("custom", customImage: reference) else {
+                Issue.record("\(reference) must be refused")
+                continue
+            }
+        }
+    }
+
+    @Test func `progress never goes back and says ready once`() {
+        var scale = ProgressScale()
+        func heard(_ stage: WorkloadProgress.Stage, _ done: Int = 0, _ total: Int = 0, generation: Int = 1) -> Int? {
+            scale.heard(
+                .init(workload: Sample.id, generation: generation, stage: stage, doneBytes: done, totalBytes: total))?
+                .percent
+        }
+        let first = scale.validating(1)?.percent
+        #expect(first == 5)
+        #expect(heard(.pulling) == 10 && heard(.pulling, 50, 100) == 35 && heard(.pulling, 40, 100) == nil)
+        #expect(heard(.pulling, 500, 100) == 60 && heard(.creating) == nil && heard(.starting) == 75)
+        #expect(heard(.pulling, 1, 100) == nil)
+        let ready = (scale.ready(1)?.percent, scale.ready(1)?.percent)
+        #expect(ready == (100, nil) && heard(.starting) == nil)
+        #expect(heard(.pulling, 0, 100, generation: 2) == 10)
+        let late = scale.ready(1)
+        #expect(late == nil)
+    }
+
+    @Test func `placement: online, able, roomy, least loaded`() {
+        func host(_ id: String, online: Bool = true, runtimes: [String] = ["runc", "gvisor"], reserved: Int = 0)
+            -> Placement.Candidate
+        {
+            .init(
+                agent: AgentID(validated: id), name: id, isOnline: online, runtimes: runtimes,
+                capacity: HostCapacity(memoryMB: 1000, cpuMillicores: 2000), reservedMemoryMB: reserved, containers: 0)
+        }
+        let spec = WorkloadSpec(name: "x", image: "alpine", resources: Resources(memoryMB: 500))
+        #expect(
+            Placement.choose(among: [host("a", reserved: 900), host("b")], for: spec) == .agent(AgentID(validated: "b"))
+        )
+        #expect(
+            Placement.choose(among: [host("a"), host("b", reserved: 10)], for: spec, wanted: AgentID(validated: "b"))
+                == .agent(AgentID(validated: "b")))
+        for none in [[], [host("a", online: false)], [host("a", runtimes: ["runc"])], [host("a", reserved: 4000)]] {
+            guard case .none(let reason) = Placement.choose(among: none, for: spec) else {
+                Issue.record("nothing fits")
+                continue
+            }
+            #expect(!reason.isEmpty)
+        }
+        var huge = spec
+        huge.resources.memoryMB = 8000
+        #expect(Placement.choose(among: [host("a")], for: huge) == .agent(AgentID(validated: "a")))
+    }
+
+    @Test func `the documented status, from what is wanted and what was seen`() {
+        func status(_ phase: WorkloadPhase, reason: String? = nil, startedAt: Double? = nil) -> WorkloadStatus {
+            WorkloadStatus(workload: Sample.id, generation: 1, phase: phase, reason: reason, startedAt: startedAt)
+        }
+        #expect(PresentedStatus.of(wish: .running, observed: nil, everRan: false) == .creating)
+        #expect(PresentedStatus.of(wish: .running, observed: status(.pulling), everRan: false) == .creating)
+        #expect(PresentedStatus.of(wish: .running, observed: status(.pulling, startedAt: 5), everRan: true) == .running)
+        #expect(PresentedStatus.of(wish: .running, observed: status(.running, startedAt: 5), everRan: true) == .running)
+        #expect(PresentedStatus.of(wish: .stopped, observed: status(.stopped), everRan: true) == .stopped)
+        #expect(PresentedStatus.of(wish: .running, observed: status(.failed, reason: "x"), everRan: false) == .error)
+        #expect(
+            PresentedStatus.isSettled(status(.failed), at: 1) && !PresentedStatus.isSettled(status(.running), at: 2))
+    }
+}

@@ -1,0 +1,54 @@
+import AgentCore
+import BerthModel
+
+/// Short ways to say what a test is about.
+enum Sample {
+    static let id = WorkloadID(validated: "11111111-aaaa")
+    static let volume = "berth-11111111-aaaa"
+
+    static func spec(memory: Int = 256, image: String = "alpine:latest", restart: RestartPolicy = .always)
+        -> WorkloadSpec
+    {
+        WorkloadSpec(
+            name: "one", image: image, runtime: RuntimeChoice(name: "runc"), resources: Resources(memoryMB: memory),
+            volumes: [VolumeMount(volume: volume, path: "/root")], restart: restart)
+    }
+
+    static func desired(
+        _ wish: DesiredWorkload.Wish = .running, generation: Int = 1, spec: WorkloadSpec = spec(), id: WorkloadID = id
+    ) -> DesiredWorkload {
+        DesiredWorkload(id: id, generation: generation, wish: wish, spec: spec)
+    }
+
+    static func container(
+        _ name: String, _ state: ContainerState, generation: Int = 1, attempt: Int = 1, spec: WorkloadSpec = spec(),
+        id: WorkloadID = id
+    ) -> ObservedContainer {
+        ObservedContainer(
+            id: EngineContainerID(validated: name), name: name, workload: id, generation: generation,
+            fingerprint: spec.fingerprint, attempt: attempt, state: state, imageID: "sha256:1",
+            writableVolumes: spec.volumes.map(\.volume), address: "10.0.0.2")
+    }
+
+    static func host(
+        _ containers: [ObservedContainer] = [], writers: [String: [EngineContainerID]] = [:],
+        images: [String: ImagePresence] = ["alpine:latest": .present(imageID: "sha256:1")],
+        runtimes: [String: String] = ["runc": "runc"], volumes: Set<String> = []
+    ) -> ObservedHost {
+        ObservedHost(managed: containers, foreignWriters: writers, images: images, runtimes: runtimes, volumes: volumes)
+    }
+
+    static func up(_ seconds: Int = 60) -> ContainerState { .running(startedAt: 1, upFor: .seconds(seconds)) }
+    static func exited(_ code: Int = 1, startedAt: Double = 5) -> ContainerState {
+        .exited(.init(code: code, startedAt: startedAt, finishedAt: startedAt + 1))
+    }
+    static let now = MonotonicInstant(milliseconds: 1_000_000)
+
+    static func plan(
+        _ desired: [DesiredWorkload], _ host: ObservedHost, memory: ReconcileMemory = .init(),
+        now: MonotonicInstant = now
+    ) -> Plan {
+        let state = DesiredState(revision: Revision(1), workloads: desired)
+        return Planner.plan(desired: state, observed: host, memory: memory, now: now)
+    }
+}

@@ -1,0 +1,181 @@
+import AgentCore
+import AgentProtocol
+import BerthModel
+import Testing
+
+@Suite struct IntakeRules {
+    private let running: Set<WorkloadID> = [Sample.id]
+
+    private func held(_ revision: Int, _ workloads: [DesiredWorkload] = [Sample.desired()]) -> HeldDesiredState {
+        let state = DesiredState(revision: Revision(revision), workloads: workloads)
+        return HeldDesiredState(state: state, digest: state.digest)
+    }
+
+    private func delta(_ from: Int, _ to: Int, _ items: [DesiredItem], digest: Fingerprint? = nil)
+        -> ControlPlaneMessage.Delta
+    {
+        let changed = items.compactMap { item -> DesiredWorkload? in
+            if case .workload(let workload) = item { return workload }
+            return nil
+        }
+        let result = held(from).state.applying(changed, resultingIn: Revision(to))
+        return .init(appliesTo: Revision(from), resultsIn: Revision(to), digest: digest ?? result.digest, items: items)
+    }
+
+    @Test func `a delta on what is held is stored`() {
+        let stopped = Sample.desired(.stopped, generation: 2)
+        guard
+            case .store(let next, let nacks) = DesiredStateIntake().deltaReceived(
+                delta(3, 4, [.workload(stopped)]), held: held(3), running: running)
+        else {
+            Issue.record("expected a store")
+            return
+        }
+        #expect(next.state.revision == Revision(4) && next.state.workloads[Sample.id] == stopped && nacks.isEmpty)
+    }
+
+    @Test func `a gap is refused, what is held already is acknowledged again`() {
+        let intake = DesiredStateIntake()
+        guard case .refuse = intake.deltaReceived(delta(5, 6, []), held: held(3), running: running) else {
+            Issue.record("a gap must be refused")
+            return
+        }
+        #expect(
+            intake.deltaReceived(delta(2, 3, []), held: held(3), running: running) == .acknowledgeAgain(Revision(3)))
+        let wrong = delta(3, 4, [.workload(Sample.desired(.stopped, generation: 2))], digest: Fingerprint(text: "0"))
+        guard case .refuse = intake.deltaReceived(wrong, held: held(3), running: running) else {
+            Issue.record("another digest must be refused")
+            return
+        }
+    }
+
+    @Test func `the same revision with other content is reported, not applied`() {
+        let snapshot = ControlPlaneMessage.Snapshot(revision: Revision(3), digest: Fingerprint(text: "else"), items: [])
+        guard case .refuse = DesiredStateIntake().snapshotReceived(snapshot, held: held(3), running: running) else {
+            Issue.record("must be refused")
+            return
+        }
+    }
+
+    @Test func `a bad item is refused alone and keeps its last good version`() {
+        var bad = Sample.desired(generation: 2)
+        bad.spec.volumes = [VolumeMount(volume: "berth-somebody-else", path: "/root")]
+        let other = Sample.desired(spec: WorkloadSpec(name: "o", image: "alpine"), id: WorkloadID(validated: "other"))
+        let snapshot = ControlPlaneMessage.Snapshot(
+            revision: Revision(4), digest: Fingerprint(text: "x"),
+            items: [.workload(bad), .workload(other), .unreadable(id: nil, problem: "garbage")])
+        guard
+            case .store(let next, let nacks) = DesiredStateIntake().snapshotReceived(
+                snapshot, held: held(3), running: running)
+        else {
+            Issue.record("expected a store")
+            return
+        }
+        #expect(next.state.workloads[Sample.id] == Sample.desired())
+        #expect(next.state.workloads[other.id] == other)
+        #expect(nacks.count == 2 && nacks.contains { $0.workload == Sample.id })
+        #expect(next.digest == Fingerprint(text: "x") && !next.isExact)
+    }
+
+    @Test func `what a snapshot does not mention is carried on`() {
+        let snapshot = ControlPlaneMessage.Snapshot(
+            revision: Revision(9), digest: Fingerprint(text: "empty"), items: [])
+        guard
+            case .store(let next, _) = DesiredStateIntake().snapshotReceived(snapshot, held: held(3), running: running)
+        else {
+            Issue.record("expected a store")
+            return
+        }
+        #expect(next.state.workloads[Sample.id] == Sample.desired())
+    }
+
+    @Test func `removing most of what runs waits until it is confirmed`() {
+        let all = (0..<10).map {
+            Sample.desired(spec: WorkloadSpec(name: "w", image: "alpine"), id: WorkloadID(validated: "w\($0)"))
+        }
+        let state = held(3, all)
+        func removing(_ count: Int) -> ControlPlaneMessage.Snapshot {
+            let items = all.enumerated().map { index, workload in
+                var changed = workload
+                if index < count { changed.wish = .removed }
+                return DesiredItem.workload(changed)
+            }
+            return .init(revision: Revision(4), digest: Fingerprint(text: "d"), items: items)
+        }
+        let everything = Set(all.map(\.id))
+        var intake = DesiredStateIntake()
+        guard case .store = intake.snapshotReceived(removing(3), held: state, running: everything) else {
+            Issue.record("three may go")
+            return
+        }
+        guard
+            case .askToConfirm(let candidates) = intake.snapshotReceived(removing(4), held: state, running: everything)
+        else {
+            Issue.record("four of ten must be confirmed")
+            return
+        }
+        #expect(candidates.workloads.count == 4)
+        intake.removalConfirmed(Revision(4))
+        guard case .store = intake.snapshotReceived(removing(4), held: state, running: everything) else {
+            Issue.record("confirmed removals go through")
+            return
+        }
+    }
+}
+
+@Suite struct SessionValues {
+    @Test func `reconnecting waits longer each time, and starts over only after a stable session`() {
+        var backoff = ReconnectBackoff()
+        func delay(_ ending: ReconnectBackoff.Ending, _ random: Double) -> Int {
+            backoff.ended(ending, random: random).count
+        }
+        let delays = (0..<10).map { _ in delay(.unreachable, 0.999_999) }
+        #expect(delays.prefix(3) == [499, 999, 1999] && delays.last == 59_999)
+        #expect(delay(.closed, 0.5) == 30_000)
+        backoff.sessionWasStable()
+        #expect(delay(.closed, 0.999_999) == 499)
+        #expect(delay(.askedToWait(seconds: 60), 0) == 60_000)
+        #expect(delay(.notAccepted, 0) == 60_000)
+        let refused = (0..<10).map { _ in delay(.notAccepted, 0) }
+        #expect(refused.last == 3_600_000)
+    }
+
+    @Test func `the latest status of each workload is sent until acknowledged, and all of it in a new session`() {
+        var outbox = StatusOutbox()
+        var status = WorkloadStatus(workload: Sample.id, generation: 1, phase: .creating)
+        let news = (outbox.report(status), outbox.report(status))
+        #expect(news == (true, false))
+        status.phase = .running
+        let isNew = outbox.report(status)
+        let batches = (outbox.nextToSend(), outbox.nextToSend())
+        #expect(isNew && batches.0?.items == [status] && batches.1 == nil)
+        outbox.sessionStarted()
+        let again = outbox.nextToSend()
+        #expect(again == .init(batch: 1, items: [status]))
+        let unknown = outbox.acknowledged(batch: 7)
+        #expect(unknown == [])
+        status.phase = .removed
+        _ = outbox.report(status)
+        let last = outbox.nextToSend()
+        let done = outbox.acknowledged(batch: last?.batch ?? 0)
+        #expect(done == [Sample.id] && outbox.statuses.isEmpty)
+    }
+
+    @Test func `idle is the time since the cpu was busy, and unknown at first`() {
+        var estimate = IdleEstimate()
+        var counter = 0
+        func sample(_ second: Int, busy: Bool, reset: String = "r") -> Double? {
+            counter += busy ? 5_000_000 : 10_000
+            return estimate.sampled(
+                cpuMicroseconds: counter, resetID: reset, at: MonotonicInstant(milliseconds: second * 1000)
+            )
+            .idleSeconds
+        }
+        #expect(sample(0, busy: false) == nil)
+        for second in 1...5 { _ = sample(second * 10, busy: true) }
+        #expect(sample(60, busy: false) == 0)
+        for second in 7...10 { _ = sample(second * 10, busy: false) }
+        #expect(sample(110, busy: false).map { $0 >= 30 } == true)
+        #expect(sample(120, busy: false, reset: "new") == nil)
+    }
+}

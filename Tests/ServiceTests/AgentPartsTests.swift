@@ -1,0 +1,95 @@
+import AgentCore
+import BerthModel
+import DockerEngine
+import Foundation
+import Testing
+
+@testable import HostAgent
+
+@Suite struct AgentParts {
+    private func message(_ status: String, _ id: String, _ current: Int? = nil, _ total: Int? = nil) -> PullMessage {
+        PullMessage(status: status, id: id, progressDetail: .init(current: current, total: total))
+    }
+
+    @Test func `layers of a pull add up and never go back`() {
+        var progress = PullProgress()
+        var shares: [Double] = []
+        func heard(_ message: PullMessage) {
+            if let amount = progress.heard(message) { shares.append(Double(amount.done) / Double(amount.total)) }
+        }
+        heard(message("Pulling fs layer", "a"))
+        heard(message("Downloading", "a", 50, 100))
+        heard(message("Downloading", "b", 0, 300))
+        heard(message("Download complete", "a"))
+        heard(message("Extracting", "a", 100, 100))
+        heard(message("Downloading", "b", 999, 300))
+        heard(message("Pull complete", "a"))
+        heard(message("Pull complete", "b"))
+        heard(message("Already exists", "c"))
+        heard(PullMessage(status: "Digest: sha256:…", id: nil, progressDetail: nil))
+        #expect(shares == shares.sorted() && shares.last == 1 && shares.first == 0.25, "\(shares)")
+    }
+
+    @Test func `cgroup paths of both versions and drivers`() {
+        let v1 = "5:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n0::/\n"
+        #expect(
+            CgroupCounters.paths(v1)["cpuacct"] == "/docker/abc" && CgroupCounters.paths(v1)["memory"] == "/docker/abc")
+        #expect(CgroupCounters.paths("0::/system.slice/docker-abc.scope\n")[""] == "/system.slice/docker-abc.scope")
+        #expect(CgroupCounters(pid: 1, cgroupText: "") == nil)
+        #expect(CgroupCounters(pid: 1, cgroupText: "0::/\n") == nil)
+    }
+
+    @Test func `counters are read from files as the kernel writes them`() throws {
+        let root = try Folder()
+        let files = FileManager.default
+        try files.createDirectory(atPath: root.path + "/c", withIntermediateDirectories: true)
+        try root.write("c/cpu.stat", "usage_usec 1234567\nuser_usec 1\n")
+        try root.write("c/memory.current", "1000000\n")
+        try root.write("c/memory.stat", "anon 5\ninactive_file 400000\n")
+        let counters = try #require(CgroupCounters(pid: 1, cgroupText: "0::/c\n", root: root.path))
+        let reading = try #require(counters.read())
+        #expect(reading.cpuMicroseconds == 1_234_567 && reading.memoryBytes == 600_000)
+        try root.write("c/cpu.stat", "garbage")
+        #expect(counters.read() == nil)
+        let dev =
+            "Inter-|\n face |\n    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0\n"
+        #expect(CgroupCounters.network(dev) == (100, 200))
+        #expect(CgroupCounters.network("x") == (0, 0))
+    }
+
+    @Test func `labels of somebody else are nobody of ours`() {
+        let agent = AgentID(validated: "a1")
+        let good = [
+            "berth.agent": "a1", "berth.workload": "w1", "berth.generation": "2", "berth.spec": "00",
+            "berth.attempt": "1",
+        ]
+        #expect(ContainerLabels.identity(good, agent: agent)?.workload.text == "w1")
+        #expect(ContainerLabels.identity(good, agent: AgentID(validated: "a2")) == nil)
+        for key in good.keys {
+            var broken = good
+            broken[key] = nil
+            #expect(ContainerLabels.identity(broken, agent: agent) == nil, "without \(key)")
+        }
+        #expect(ContainerLabels.identity(good.merging(["berth.workload": "../x"]) { $1 }, agent: agent) == nil)
+        #expect(ContainerLabels.identity(good.merging(["berth.generation": "many"]) { $1 }, agent: agent) == nil)
+    }
+
+    @Test func `what the Engine's errors mean for a step`() {
+        let id = EngineContainerID(validated: "c")
+        func result(_ action: Step.Action, _ kind: EngineError.Kind, _ message: String = "") -> StepOutcome.Result {
+            StepResults.result(of: action, EngineError(kind: kind, call: "x", object: "y", message: message))
+        }
+        #expect(result(.stop(id, graceSeconds: 1), .refused(status: 404)) == .succeeded)
+        #expect(result(.remove(id), .refused(status: 404)) == .succeeded)
+        #expect(result(.start(id), .refused(status: 404)) == .superseded)
+        #expect(result(.start(id), .unreachable) == .superseded)
+        func failure(_ action: Step.Action, _ kind: EngineError.Kind, _ message: String = "") -> StepFailure? {
+            if case .failed(let failure) = result(action, kind, message) { return failure }
+            return nil
+        }
+        #expect(failure(.start(id), .timedOut)?.reason == "start_failed_timeout")
+        #expect(failure(.pull(image: "x"), .pullFailed, "manifest unknown")?.reason == "image_not_found")
+        #expect(failure(.pull(image: "x"), .refused(status: 400))?.isPermanent == true)
+        #expect(failure(.pull(image: "x"), .cutOff)?.isPermanent == false)
+    }
+}
