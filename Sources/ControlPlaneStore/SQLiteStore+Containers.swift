@@ -230,7 +230,10 @@ extension SQLiteStore {
                 if status.generation > container.generation || status.generation < (before?.generation ?? 0) {
                     continue
                 }
-                container.observed = status
+                var latest = status
+                // Gone from the host, known to its owner: the id stays until there is a new one.
+                latest.engineContainer = status.engineContainer ?? before?.engineContainer
+                container.observed = latest
                 container.everRan = container.everRan || status.startedAt != nil
                 let isRemoved =
                     status.phase == .removed && container.wish == .removed && status.generation == container.generation
@@ -240,7 +243,7 @@ extension SQLiteStore {
                             removed_at = CASE WHEN ? THEN ? ELSE removed_at END WHERE id = ?
                         """,
                     arguments: [
-                        try Rows.json(status), status.engineContainer?.text, container.everRan, isRemoved, now,
+                        try Rows.json(latest), latest.engineContainer?.text, container.everRan, isRemoved, now,
                         status.workload.text,
                     ])
                 changes.append(StatusChange(before: before, container: container))

@@ -107,6 +107,12 @@ import Testing
         #expect(plan.statuses.first { $0.workload == Sample.id }?.reason == "engine_does_not_answer")
     }
 
+    @Test func `a superseded container that is still kept is not shown as the workload`() {
+        let kept = Sample.container("old", Sample.exited(0))
+        let plan = Sample.plan([Sample.desired(.stopped, generation: 2, spec: newSpec)], Sample.host([kept]))
+        #expect(plan.statuses.first?.phase == .stopped && plan.statuses.first?.engineContainer == nil)
+    }
+
     @Test func `wanted stopped: stop, and keep`() {
         #expect(
             action(Sample.desired(.stopped), Sample.host([old])) == .stop(.init(validated: "old"), graceSeconds: 10))

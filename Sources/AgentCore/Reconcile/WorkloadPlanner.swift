@@ -234,7 +234,10 @@ struct WorkloadPlanner {
         return Decision(status: status, cancelsInFlight: cancels)
     }
 
-    private var shown: ObservedContainer? { chosen(from: containers) }
+    /// What the workload is now, for its status. A superseded container that is kept for a while is not it.
+    private var shown: ObservedContainer? {
+        chosen(from: containers.filter { $0.fingerprint == workload.spec.fingerprint })
+    }
 
     private func stop(
         _ container: ObservedContainer, _ reason: String, phase: WorkloadPhase, shown: ObservedContainer
