@@ -101,6 +101,10 @@ let package = Package(
                 nioPosix, arguments, logging, lifecycle, unixSignals,
             ],
             swiftSettings: strict),
+        .executableTarget(
+            name: "berth-bench",
+            dependencies: ["DockerEngine", "WebSocketTransport", "ServiceRuntime", nio, nioPosix, nioHTTP1],
+            swiftSettings: strict),
 
         .testTarget(
             name: "DecisionTests",

@@ -1,0 +1,103 @@
+import DockerEngine
+import Foundation
+import NIOCore
+import NIOPosix
+import ServiceRuntime
+import Synchronization
+import WebSocketTransport
+
+/// Measures what the README states, on real parts and in one run: `make bench`.
+@main
+enum BerthBench {
+    static func main() async {
+        do {
+            try await Bench().run()
+        } catch {
+            ProgramEnvironment.printError("bench: \(error)")
+            exit(1)
+        }
+    }
+}
+
+struct Bench {
+    private let group = MultiThreadedEventLoopGroup.singleton
+    private let rounds = 15
+    private let fleet = 100
+
+    func run() async throws {
+        let environment = ProgramEnvironment.variables()
+        guard let endpoint = environment["BERTH_ENGINE"].flatMap({ EngineEndpoint($0) }) else {
+            throw ProgramFailure(.usage, "BERTH_ENGINE is not set; run `make bench`")
+        }
+        let engine = try await DockerEngine.negotiate(endpoint, group: group)
+        let world = try await World(
+            binaries: environment["BERTH_BINARIES"] ?? ".build/release", engine: endpoint, group: group)
+        defer { world.stop() }
+        try await engine.pullImage("archlinux:latest") { _ in }
+
+        ProgramEnvironment.printLine("figure                                              value")
+        try await Task.sleep(for: .seconds(5))
+        try report("agent memory, idle: resident / private, MB", world.agentMemory())
+
+        for runtime in ["runc", "gvisor"] { try await latency(runtime, engine, world) }
+        try await fleetMemory(world)
+    }
+
+    /// From the accepted create (the 202 is there) to the event that says running, beside a bare create and start of the
+    /// same container; one of each in turn.
+    private func latency(_ runtime: String, _ engine: DockerEngine, _ world: World) async throws {
+        var bare: [Double] = []
+        var ours: [Double] = []
+        for round in 0..<rounds {
+            bare.append(try await bareStart(runtime == "gvisor" ? "runsc" : "runc", engine))
+            ours.append(try await world.createAndWait("bench-\(runtime)-\(round)", runtime: runtime))
+        }
+        let (a, b) = (median(bare), median(ours))
+        report("\(runtime): bare create+start, ms, median of \(rounds)", text(a))
+        report("\(runtime): accepted create to running, ms, median of \(rounds)", text(b))
+        report("\(runtime): above bare, ms (goal: at most 100)", text(b - a))
+    }
+
+    private func bareStart(_ runtime: String, _ engine: DockerEngine) async throws -> Double {
+        var host = ContainerSpecification.HostConfiguration()
+        host.runtime = runtime
+        host.memory = 256 * 1024 * 1024
+        host.memorySwap = host.memory
+        host.nanoCPUs = 500_000_000
+        host.pidsLimit = 512
+        host.usesInit = true
+        let name = "bare-\(UUID().uuidString.prefix(8).lowercased())"
+        host.mounts = [.init(volume: name, target: "/root", isReadOnly: false, noCopy: false, labels: [:])]
+        let specification = ContainerSpecification(
+            image: "archlinux:latest", hostname: "bare", opensStandardInput: true, host: host)
+        let start = ContinuousClock.now
+        let id = try await engine.createContainer(name: name, specification).id
+        try await engine.startContainer(id)
+        let passed = start.duration(to: .now).milliseconds
+        try await engine.removeContainer(id, force: .killFirst)
+        try await engine.removeVolume(name)
+        return passed
+    }
+
+    private func fleetMemory(_ world: World) async throws {
+        try await world.fill(fleet)
+        try await Task.sleep(for: .seconds(15))
+        try report("agent memory, \(fleet) containers: resident / private, MB", world.agentMemory())
+        let before = try world.agentCPUSeconds()
+        try await Task.sleep(for: .seconds(30))
+        let used = try world.agentCPUSeconds() - before
+        report("agent cpu, \(fleet) idle containers, % of a core over 30 s", text(used / 30 * 100))
+        try await world.empty()
+    }
+
+    private func report(_ what: String, _ value: String) {
+        ProgramEnvironment.printLine(what + String(repeating: " ", count: max(1, 68 - what.count)) + value)
+    }
+
+    private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
+    private func text(_ value: Double) -> String { String(format: "%.1f", value) }
+}
+
+extension Duration {
+    var milliseconds: Double { Double(components.seconds) * 1000 + Double(components.attoseconds) / 1e15 }
+}
