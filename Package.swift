@@ -126,6 +126,8 @@ let package = Package(
             name: "EndToEndTests",
             dependencies: [
                 "BerthModel", "AgentProtocol", "WebSocketTransport", "DockerEngine", "ServiceRuntime", nio, nioPosix,
+                nioHTTP1,
+                nioSSL,
             ],
             swiftSettings: strict),
     ]

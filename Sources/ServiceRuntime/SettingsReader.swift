@@ -123,19 +123,27 @@ package struct SettingsReader {
         return words
     }
 
-    /// An object of text by text; only in the file.
+    /// Text by text: an object in the file, `name=value` with commas between elsewhere.
     package mutating func table(_ key: String, default fallback: [String: String] = [:]) -> [String: String] {
-        known.insert(key)
-        guard let value = fields[key] else { return fallback }
-        guard case .object(let object) = value else {
-            return refuse(fileKey(key), value, "an object of text") ?? fallback
-        }
+        guard let (source, value) = find(key) else { return fallback }
         var result: [String: String] = [:]
-        for (name, item) in object {
-            guard case .string(let text) = item else {
-                return refuse(fileKey(key), item, "an object of text") ?? fallback
+        switch value {
+        case .object(let object):
+            for (name, item) in object {
+                guard case .string(let text) = item else {
+                    return refuse(source, item, "an object of text") ?? fallback
+                }
+                result[name] = text
             }
-            result[name] = text
+        case .string(let text) where source != fileKey(key):
+            for pair in text.split(separator: ",") {
+                let parts = pair.split(separator: "=", maxSplits: 1).map(String.init)
+                guard parts.count == 2 else {
+                    return refuse(source, value, "name=value with commas between") ?? fallback
+                }
+                result[parts[0]] = parts[1]
+            }
+        default: return refuse(source, value, "an object of text") ?? fallback
         }
         return result
     }

@@ -142,9 +142,10 @@ struct Status: AsyncParsableCommand {
     var json = false
 
     func run() async throws {
-        let configuration = try config.load()
+        let directory = AgentConfiguration.stateDirectory(
+            file: try config.read(), environment: ProgramEnvironment.variables())
         let answer = try await LocalSocket.ask(
-            "status", path: LocalSocket.path(stateDirectory: configuration.stateDirectory),
+            "status", path: LocalSocket.path(stateDirectory: directory),
             group: .singletonMultiThreadedEventLoopGroup)
         let report = try JSONCoding.decode(AgentReport.self, from: answer)
         ProgramEnvironment.printLine(json ? try JSONCoding.encodePretty(report) : report.text)

@@ -66,11 +66,7 @@ import Testing
 
     @Test func `status without an agent says what to do`() async throws {
         let folder = try TemporaryFolder()
-        let environment = [
-            "BERTH_STATE_DIRECTORY": folder.path, "BERTH_SERVER": "https://localhost", "BERTH_AGENT_ID": "a",
-            "BERTH_TOKEN_FILE": "/none",
-        ]
-        let result = try await agent(["status", "--json"], environment)
+        let result = try await agent(["status", "--json"], ["BERTH_STATE_DIRECTORY": folder.path])
         #expect(result.status == 69)
         #expect(result.output.contains("berth-agent run"), "\(result.output)")
     }
@@ -90,6 +86,23 @@ import Testing
         let report = try await agent(["status"], environment)
         #expect(report.status == 0 && report.output.contains("not reachable"), "\(report.output)")
         #expect(try await first.terminate() == 0)
+    }
+
+    @Test func `the service manager hears of readiness, life and end`() async throws {
+        let folder = try TemporaryFolder()
+        let inbox = try NotifySocket(folder.file("notify"))
+        let environment = [
+            "BERTH_STATE_DIRECTORY": folder.file("state"), "BERTH_SERVER": "http://127.0.0.1:1", "BERTH_AGENT_ID": "a",
+            "BERTH_TOKEN_FILE": "/none", "BERTH_ENGINE": "unix:///none.sock", "NOTIFY_SOCKET": inbox.path,
+            "WATCHDOG_USEC": "200000",
+        ]
+        let program = try RunningProgram(
+            try TestEnvironment.binary("berth-agent"), ["run"], environment: environment, output: folder.file("log"))
+        // Neither Engine nor control plane answers: the agent is ready and alive all the same.
+        try await untilTrue("ready") { inbox.heard("READY=1") }
+        try await untilTrue("alive, several times") { inbox.count("WATCHDOG=1") >= 3 }
+        #expect(try await program.terminate() == 0)
+        #expect(inbox.heard("STOPPING=1"))
     }
 
     @Test func `users and tokens can be made while the server runs`() async throws {
@@ -126,4 +139,39 @@ import Testing
         }
         try await controlPlane.stop()
     }
+}
+
+/// What systemd would hear.
+private final class NotifySocket {
+    let path: String
+    private let handle: Int32
+    private var messages: [String] = []
+
+    init(_ path: String) throws {
+        self.path = path
+        handle = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+        let bound = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(handle, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(bound == 0)
+    }
+
+    deinit { close(handle) }
+
+    func count(_ word: String) -> Int {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let size = recv(handle, &buffer, buffer.count, 0)
+            guard size > 0 else { break }
+            messages.append(String(decoding: buffer[0..<size], as: UTF8.self))
+        }
+        return messages.count { $0.contains(word) }
+    }
+
+    func heard(_ word: String) -> Bool { count(word) > 0 }
 }

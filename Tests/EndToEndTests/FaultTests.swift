@@ -1,5 +1,6 @@
 import DockerEngine
 import Foundation
+import NIOCore
 import NIOHTTP1
 import ServiceRuntime
 import Testing
@@ -170,6 +171,54 @@ extension RealParts {
             #expect(deleted.status == 200, "\(deleted)")
             try await agent.cleanUp()
             try await controlPlane.stop()
+        }
+    }
+}
+
+extension RealParts {
+    @Suite(.serialized) struct ActivityAndTLS {
+        @Test(.timeLimit(.minutes(2)))
+        func `cpu, memory and network come from the cgroup, and idle follows the cpu`() async throws {
+            let engine = try await TestEnvironment.engine()
+            let controlPlane = try await TestControlPlane()
+            let client = await controlPlane.client()
+            let agent = try await TestAgent(controlPlane, name: "sampled")
+            try await agent.start()
+            try await agentIsOnline(client, agent)
+            try await engine.pullQuietly("alpine:latest")
+            for runtime in ["runc", "gvisor"] {
+                let id = try await client.create("busy-\(runtime)", runtime: runtime)
+                let container = try #require(try await client.untilStatus("running", id)["id"]?.text)
+                try await untilTrue("it falls idle under \(runtime)", within: 30) {
+                    try await client.container(id).body["idle_seconds"].map { $0.decimal >= 3 } == true
+                }
+                let load = try await engine.createExec(container, .init(command: ["sh", "-c", "while :; do :; done"]))
+                let channel = try await engine.startExec(load, allocatesTTY: false)
+                try await untilTrue("the load is seen under \(runtime)", within: 30) {
+                    let body = try await client.container(id).body
+                    let stats = body["stats"]
+                    return (stats?["cpu_percent"]?.decimal ?? 0) > 20 && (body["idle_seconds"]?.decimal ?? 9) < 2
+                }
+                let stats = try #require(try await client.container(id).body["stats"])
+                #expect((stats["memory_bytes"]?.number ?? 0) > 100_000)
+                try await channel.executeThenClose { _, _ in }
+            }
+            let host = try await client.container("agent:\(agent.id)").body
+            #expect(
+                (host["stats"]?["memory_limit"]?.number ?? 0) > 0
+                    && (host["resources"]?["cpu_shares"]?.number ?? 0) >= 1000)
+            try await agent.cleanUp()
+            try await controlPlane.stop()
+        }
+    }
+}
+
+extension JSONValue {
+    var decimal: Double {
+        switch self {
+        case .integer(let number): Double(number)
+        case .number(let number): number
+        default: .nan
         }
     }
 }

@@ -118,14 +118,13 @@ struct AgentConversation: Sendable {
         case .nack(let nack):
             await gateway.refused(agent, nack)
             // A whole message was refused: start over with a snapshot, but not in a tight circle.
-            if nack.workload == nil, await epoch.maySendSnapshotAgain() { await outgoing.markDesired() }
+            if nack.workload == nil { await outgoing.markDesired(after: await epoch.startOver()) }
         case .removalCandidates(let candidates):
             // Removals reach this store one by one, each asked for by its owner through the API.
             log.notice(
                 "removals confirmed", metadata: ["agent": "\(agent)", "workloads": "\(candidates.workloads.count)"])
             await outgoing.say(.confirmRemoval(revision: candidates.revision))
-            await epoch.startOver()
-            await outgoing.markDesired()
+            await outgoing.markDesired(after: await epoch.startOver())
         case .goodbye: await writer.close()
         }
     }
@@ -174,7 +173,7 @@ struct AgentConversation: Sendable {
 private actor Epoch {
     private(set) var number = 0
     private(set) var sentRevision: Revision?
-    private var snapshotsAgain = 0
+    private var snapshots = 0
 
     func opened(_ number: Int, sent: Revision?) {
         self.number = number
@@ -182,12 +181,11 @@ private actor Epoch {
     }
 
     func sent(_ revision: Revision) { sentRevision = revision }
-    func startOver() { sentRevision = nil }
 
-    func maySendSnapshotAgain() -> Bool {
-        snapshotsAgain += 1
-        guard snapshotsAgain <= 5 else { return false }
+    /// - Returns: how long to wait before the next snapshot: an agent whose disk is full refuses every one.
+    func startOver() -> Duration {
         sentRevision = nil
-        return true
+        snapshots += 1
+        return snapshots <= 3 ? .zero : .seconds(10)
     }
 }

@@ -28,6 +28,14 @@ actor AgentOutgoing {
         doorbell.ring()
     }
 
+    func markDesired(after delay: Duration) {
+        guard delay > .zero else { return markDesired() }
+        Task {
+            try await Task.sleep(for: delay)
+            self.markDesired()
+        }
+    }
+
     func end(with goodbye: ControlPlaneMessage.Goodbye) {
         if self.goodbye == nil { self.goodbye = goodbye }
         doorbell.ring()

@@ -29,6 +29,7 @@ package actor EventHub {
     private static let historyLimit = 2000
 
     private var subscribers: [Int: Subscriber] = [:]
+    private var subscribersByUser: [String: Set<Int>] = [:]
     private var nextSubscriber = 0
     private var sequence = 0
     private var history: [Event] = []
@@ -40,7 +41,8 @@ package actor EventHub {
         let event = Event(sequence: sequence, user: user, type: type, data: data, time: Timestamp.now())
         history.append(event)
         if history.count > 2 * Self.historyLimit { history.removeFirst(Self.historyLimit) }
-        for (id, subscriber) in subscribers where subscriber.user == user {
+        for id in subscribersByUser[user] ?? [] {
+            guard let subscriber = subscribers[id] else { continue }
             if subscriber.queue.count >= Self.queueLimit {
                 subscribers[id]?.missed += 1
             } else {
@@ -62,11 +64,16 @@ package actor EventHub {
             isReplayed = history.count(where: { $0.sequence > after && $0.user == user }) <= Self.queueLimit
         }
         subscribers[id] = subscriber
+        subscribersByUser[user, default: []].insert(id)
         subscriber.doorbell.ring()
         return (id, subscriber.doorbell, isReplayed)
     }
 
-    package func unsubscribe(_ id: Int) { subscribers[id] = nil }
+    package func unsubscribe(_ id: Int) {
+        guard let user = subscribers.removeValue(forKey: id)?.user else { return }
+        subscribersByUser[user]?.remove(id)
+        if subscribersByUser[user]?.isEmpty == true { subscribersByUser[user] = nil }
+    }
 
     package func drain(_ id: Int) -> [Delivery] {
         guard let subscriber = subscribers[id] else { return [] }

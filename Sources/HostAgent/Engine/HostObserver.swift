@@ -20,6 +20,10 @@ package actor HostObserver {
     private let time: MonotonicTime
     private let log: Logger
 
+    /// Events arrive while a look waits for the Engine. What one marks meanwhile must outlive that look, whose answers may
+    /// be older: containers are marked in `stale`, and `changes` tells a look that its answers are not to be kept.
+    private var stale: Set<String> = []
+    private var changes = 0
     private var seen: [String: Seen] = [:]
     private var images: [String: ImagePresence] = [:]
     private var volumes: Set<String>?
@@ -40,16 +44,25 @@ package actor HostObserver {
 
     // MARK: what may have changed
 
-    package func containerChanged(_ id: String) { seen[id]?.listed = "" }
-    package func imagesChanged() { images = [:] }
-    package func volumesChanged() { volumes = nil }
+    package func containerChanged(_ id: String) { stale.insert(id) }
+
+    package func imagesChanged() {
+        images = [:]
+        changes += 1
+    }
+
+    package func volumesChanged() {
+        volumes = nil
+        changes += 1
+    }
 
     /// Events may have been missed: everything is looked at again.
     package func everythingMayHaveChanged() {
-        for id in seen.keys { seen[id]?.listed = "" }
+        stale.formUnion(seen.keys)
         images = [:]
         volumes = nil
         runtimes = nil
+        changes += 1
     }
 
     // MARK: looking
@@ -71,19 +84,25 @@ package actor HostObserver {
                 }
             }
         }
-        let stale = ours.map(\.0).filter { seen[$0.id]?.listed != $0.state }
-        try await inspect(stale, engine)
+        try await inspect(ours.map(\.0).filter { stale.contains($0.id) || seen[$0.id]?.listed != $0.state }, engine)
         for (summary, identity) in ours { managed.append(container(summary, identity)) }
         let present = Set(ours.map(\.0.id))
         seen = seen.filter { present.contains($0.key) }
+        stale.formIntersection(present)
         let withContainer = Set(managed.map { "\($0.workload) \($0.fingerprint)" })
         let lacking = desired.workloads.values.filter {
             $0.wish == .running && !withContainer.contains("\($0.id) \($0.spec.fingerprint)")
         }
-        if !lacking.isEmpty { try await lookUp(lacking, engine) }
+        let needs = lacking.isEmpty ? Needs() : try await lookUp(lacking, engine)
         return ObservedHost(
-            managed: managed, foreignWriters: writers, images: images, runtimes: runtimes ?? [:], volumes: volumes ?? []
-        )
+            managed: managed, foreignWriters: writers, images: needs.images, runtimes: runtimes ?? [:],
+            volumes: needs.volumes)
+    }
+
+    /// Images and volumes of workloads that need a new container.
+    private struct Needs {
+        var images: [String: ImagePresence] = [:]
+        var volumes: Set<String> = []
     }
 
     private func readInfo(_ engine: DockerEngine) async throws {
@@ -96,23 +115,36 @@ package actor HostObserver {
         lastRuntimes = usable
     }
 
-    /// Images and volumes of workloads that need a new container.
-    private func lookUp(_ workloads: [DesiredWorkload], _ engine: DockerEngine) async throws {
-        if volumes == nil { volumes = Set(try await engine.listVolumes(filters: ["name": ["berth-"]]).map(\.name)) }
-        for reference in Set(workloads.map(\.spec.image)).sorted() where images[reference] == nil {
+    private func lookUp(_ workloads: [DesiredWorkload], _ engine: DockerEngine) async throws -> Needs {
+        let before = changes
+        var needs = Needs()
+        if let volumes {
+            needs.volumes = volumes
+        } else {
+            needs.volumes = Set(try await engine.listVolumes(filters: ["name": ["berth-"]]).map(\.name))
+        }
+        for reference in Set(workloads.map(\.spec.image)).sorted() {
+            if let known = images[reference] {
+                needs.images[reference] = known
+                continue
+            }
             do {
-                images[reference] = .present(imageID: try await engine.inspectImage(reference).id)
-            } catch let error as EngineError where error.status == 404 {
-                images[reference] = .absent
+                needs.images[reference] = .present(imageID: try await engine.inspectImage(reference).id)
             } catch let error as EngineError where error.status != nil {
-                // A reference that the Engine cannot read: the pull will say so, and fail that workload alone.
-                images[reference] = .absent
+                // 404, or a reference that the Engine cannot read: the pull will say so, and fail that workload alone.
+                needs.images[reference] = .absent
             }
         }
+        if changes == before {
+            volumes = needs.volumes
+            images.merge(needs.images) { $1 }
+        }
+        return needs
     }
 
     /// A container whose inspect does not answer becomes unknown, and only that one.
     private func inspect(_ summaries: [ContainerSummary], _ engine: DockerEngine) async throws {
+        stale.subtract(summaries.map(\.id))
         let results = try await withThrowingTaskGroup(
             of: (ContainerSummary, Result<ContainerDetails, EngineError>).self
         ) { group in

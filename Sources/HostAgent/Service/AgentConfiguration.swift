@@ -24,6 +24,14 @@ package struct AgentConfiguration: Sendable {
     package static let defaultStateDirectory = "/var/lib/berth"
     package static let defaultEngine = "unix:///var/run/docker.sock"
 
+    /// Where the running agent's local socket is: all that `berth-agent status` needs to know.
+    package static func stateDirectory(
+        file: (name: String, text: String)?, environment: [String: String]
+    ) -> String {
+        var settings = SettingsReader(section: "agent", file: file, environment: environment, flags: [:])
+        return settings.text("state_directory", default: environment["STATE_DIRECTORY"] ?? defaultStateDirectory)
+    }
+
     /// - Throws: `SettingsReader.Refusal` with everything that is wrong.
     package static func load(
         file: (name: String, text: String)?, environment: [String: String], flags: [String: String] = [:]

@@ -12,8 +12,12 @@ actor TestControlPlane {
     private(set) var port = 0
     private(set) var token = ""
 
-    init() async throws {
+    private let settings: [String: String]
+
+    /// - Parameter settings: more of them, as environment variables; called with the folder.
+    init(settings: (TemporaryFolder) async throws -> [String: String] = { _ in [:] }) async throws {
         folder = try TemporaryFolder()
+        self.settings = try await settings(folder)
         try await start()
     }
 
@@ -23,7 +27,8 @@ actor TestControlPlane {
         let program = try RunningProgram(
             try TestEnvironment.binary("berth-server"),
             ["serve", "--listen", "127.0.0.1:\(port)", "--admin-token-file", folder.file("admin-token")] + databaseFlag,
-            environment: ["BERTH_HEARTBEAT_SECONDS": "2"], output: folder.file("server-\(UUID().uuidString).log"))
+            environment: settings.merging(["BERTH_HEARTBEAT_SECONDS": "2"]) { $1 },
+            output: folder.file("server-\(UUID().uuidString).log"))
         self.program = program
         port = try await eventually("the control plane listens", within: 20) {
             #expect(program.isRunning, "\(program.output)")
