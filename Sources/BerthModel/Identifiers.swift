@@ -62,9 +62,11 @@ extension IdentifierText {
 
 /// Counter of one host's desired state. Contiguous per agent; only the control plane raises it.
 package struct Revision: Hashable, Comparable, Sendable, Codable, CustomStringConvertible {
-    /// 0 means that no desired state was ever accepted.
+    /// 0 means that no desired state was ever accepted. At most `largest`, so that there is always a next one and no
+    /// store rounds it.
     package let number: Int
     package static let none = Revision(0)
+    private static let largest = 1 << 53
 
     package init(_ number: Int) { self.number = max(0, number) }
     package var next: Revision { Revision(number + 1) }
@@ -74,8 +76,9 @@ package struct Revision: Hashable, Comparable, Sendable, Codable, CustomStringCo
     package init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         let number = try container.decode(Int.self)
-        guard number >= 0 else {
-            throw DecodingError.dataCorruptedError(in: container, debugDescription: "expected a revision of 0 or more")
+        guard (0...Self.largest).contains(number) else {
+            throw DecodingError.dataCorruptedError(
+                in: container, debugDescription: "expected a revision of 0 to \(Self.largest)")
         }
         self.number = number
     }

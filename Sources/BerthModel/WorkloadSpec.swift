@@ -58,6 +58,9 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         return hasher.finalize()
     }
 
+    /// All specs of a host travel in one message.
+    private static let mostTextBytes = 32 * 1024
+
     /// Rules that hold for every spec, whoever sent it. Nil where it is usable, else the first thing that is wrong.
     package var problem: String? {
         if name.isEmpty || name.utf8.count > 64 || !name.utf8.allSatisfy(Self.isNameByte) {
@@ -73,6 +76,10 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         }
         if let key = environment.keys.first(where: { $0.isEmpty || $0.contains("=") || $0.contains("\0") }) {
             return "environment: the name \"\(key.prefix(80))\" is empty or holds '='"
+        }
+        let text = [environment, labels].flatMap { $0 }.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+        if text + (command ?? []).reduce(0, { $0 + $1.utf8.count }) > Self.mostTextBytes {
+            return "environment, labels, command: expected at most \(Self.mostTextBytes) bytes together"
         }
         if volumes.count > 16 { return "volumes: expected at most 16" }
         for volume in volumes {

@@ -29,7 +29,8 @@ package enum PresentedStatus: String, Hashable, Sendable {
         guard let status, status.generation >= generation else { return false }
         switch status.phase {
         case .running, .stopped, .failed, .removed: return true
-        case .waiting: return status.reason != nil
+        // Of a container that cannot be seen nothing is known.
+        case .waiting: return status.reason != nil && status.reason != "engine_does_not_answer"
         case .backoff, .pulling, .creating, .starting, .stopping, .unrecognised: return false
         }
     }

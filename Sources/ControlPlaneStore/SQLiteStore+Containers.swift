@@ -23,7 +23,8 @@ extension SQLiteStore {
         try await pool.write { database in
             if let idempotencyKey,
                 let row = try Row.fetchOne(
-                    database, sql: "SELECT * FROM container WHERE user_id = ? AND idempotency_key = ?",
+                    database,
+                    sql: "SELECT * FROM container WHERE user_id = ? AND idempotency_key = ? AND deleted_at IS NULL",
                     arguments: [container.userID, idempotencyKey])
             {
                 return .repeated(try Rows.container(row))
@@ -51,13 +52,14 @@ extension SQLiteStore {
             try database.execute(
                 sql: """
                     INSERT INTO container (id, user_id, agent_id, name, image, role, generation, wish, spec, memory_mb,
-                        cpu_millicores, changed_revision, ever_ran, placement, idempotency_key, created_at, last_used_at)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        cpu_millicores, changed_revision, ever_ran, placement, wanted_agent_id, idempotency_key, created_at, last_used_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     """,
                 arguments: [
                     placed.id.text, placed.userID, placed.agent?.text, placed.spec.name, placed.image, placed.role,
                     placed.generation, placed.wish.rawValue, try Rows.json(placed.spec), placed.spec.resources.memoryMB,
-                    placed.spec.resources.cpuMillicores, revision, false, placed.placement, idempotencyKey,
+                    placed.spec.resources.cpuMillicores, revision, false, placed.placement, wanted?.text,
+                    idempotencyKey,
                     placed.createdAt, placed.lastUsedAt,
                 ])
             return .created(placed)
@@ -99,7 +101,16 @@ extension SQLiteStore {
             for row in rows {
                 var container = try Rows.container(row)
                 let candidates = try Self.candidates(for: container.userID, online: online, database)
-                guard case .agent(let agent) = Placement.choose(among: candidates, for: container.spec) else {
+                let wanted = (row["wanted_agent_id"] as String?).map { AgentID(validated: $0) }
+                let agent: AgentID
+                switch Placement.choose(among: candidates, for: container.spec, wanted: wanted) {
+                case .agent(let chosen): agent = chosen
+                case .none(let reason):
+                    if reason != container.placement {
+                        try database.execute(
+                            sql: "UPDATE container SET placement = ? WHERE id = ?",
+                            arguments: [reason, container.id.text])
+                    }
                     continue
                 }
                 container.agent = agent

@@ -31,11 +31,24 @@ package struct SQLiteStore: Sendable {
             {
                 return .nameTaken
             }
-            try database.execute(
-                sql: "INSERT INTO user (id, name, email, tier, is_admin, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-                arguments: [user.id, user.name, user.email, user.tier.rawValue, user.isAdmin, now])
+            try Self.insert(user, now: now, database)
             return .created
         }
+    }
+
+    /// The first user and their token come to be together, or not at all.
+    package func createFirst(_ user: UserRecord, _ token: TokenRecord, hash: String, now: Double) async throws {
+        try await pool.write { database in
+            guard try Bool.fetchOne(database, sql: "SELECT EXISTS (SELECT 1 FROM user)") == false else { return }
+            try Self.insert(user, now: now, database)
+            try Rows.insert(token, hash: hash, database)
+        }
+    }
+
+    private static func insert(_ user: UserRecord, now: Double, _ database: Database) throws {
+        try database.execute(
+            sql: "INSERT INTO user (id, name, email, tier, is_admin, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+            arguments: [user.id, user.name, user.email, user.tier.rawValue, user.isAdmin, now])
     }
 
     package func user(named name: String) async throws -> UserRecord? {

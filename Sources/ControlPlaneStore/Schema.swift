@@ -58,6 +58,8 @@ enum Schema {
                 table.column("engine_id", .text).indexed()
                 table.column("ever_ran", .boolean).notNull()
                 table.column("placement", .text)
+                // The host that its owner asked for, where they did.
+                table.column("wanted_agent_id", .text)
                 table.column("idempotency_key", .text)
                 table.column("created_at", .double).notNull()
                 table.column("last_used_at", .double).notNull()
@@ -69,7 +71,7 @@ enum Schema {
                 sql: """
                     CREATE UNIQUE INDEX container_name ON container(user_id, name) WHERE deleted_at IS NULL;
                     CREATE UNIQUE INDEX container_idempotency ON container(user_id, idempotency_key)
-                        WHERE idempotency_key IS NOT NULL;
+                        WHERE idempotency_key IS NOT NULL AND deleted_at IS NULL;
                     CREATE INDEX container_user ON container(user_id, created_at);
                     CREATE INDEX container_agent ON container(agent_id, changed_revision);
                     CREATE INDEX container_unplaced ON container(created_at) WHERE agent_id IS NULL;

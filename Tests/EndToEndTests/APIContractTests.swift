@@ -1,5 +1,7 @@
 import Foundation
+import NIOCore
 import NIOHTTP1
+import NIOPosix
 import ServiceRuntime
 import Testing
 
@@ -186,6 +188,72 @@ import Testing
         #expect(seen[2]["data"]?["stage"]?.text == "validating")
         let nobody = APIClient(port: client.port, token: "wrong")
         await #expect(throws: (any Error).self) { try await nobody.events(within: 5, opened: {}, until: { _ in true }) }
+        try await controlPlane.stop()
+    }
+
+    @Test func `an event stream starts with a list whatever it asks to replay`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        for after in ["0", "1", "-5", "99999999999999999", "x"] {
+            let first = try await client.events(within: 10, after: after, opened: {}, until: { _ in true })
+            #expect(first.first?["type"]?.text == "list", "after=\(after)")
+        }
+        // What is still known is replayed, in order, without a list.
+        let seen = try await client.events(
+            within: 20,
+            opened: {
+                for name in ["a", "b"] {
+                    _ = try await client.call(.POST, "/api/containers", #"{"image":"alpine","name":"\#(name)"}"#)
+                }
+            }, until: { $0["data"]?["name"]?.text == "b" })
+        let created = try #require(seen.first { $0["type"]?.text == "container_created" }?["seq"]?.number)
+        let replayed = try await client.events(
+            within: 10, after: String(created), opened: {}, until: { $0["data"]?["name"]?.text == "b" })
+        #expect(replayed.map { $0["type"]?.text } == ["container_progress", "container_created"])
+        try await controlPlane.stop()
+    }
+
+    @Test func `the server ends although clients hold connections`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let opened = Collected()
+        let stream = Task {
+            try await client.events(within: 60, opened: { await opened.add(.null) }, until: { _ in false })
+        }
+        try await untilTrue("the stream is open") { await opened.all.count == 1 }
+        // A connection that is kept alive, and one that has said nothing yet.
+        let kept = try await ClientBootstrap(group: TestEnvironment.group).connect(host: "127.0.0.1", port: client.port)
+            .get()
+        try await kept.writeAndFlush(ByteBuffer(string: "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"))
+        let silent = try await ClientBootstrap(group: TestEnvironment.group).connect(
+            host: "127.0.0.1", port: client.port
+        ).get()
+        try await Task.sleep(for: .milliseconds(200))
+        let program = try #require(await controlPlane.program)
+        kill(program.pid, SIGTERM)
+        #expect(try await program.ended(within: 8) == 0)
+        stream.cancel()
+        _ = await stream.result
+        try? await kept.close()
+        try? await silent.close()
+    }
+
+    @Test func `an idempotency key makes one container, and is free again when that is deleted`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        func create() async throws -> String? {
+            try await client.call(.POST, "/api/containers", #"{"image":"alpine","idempotency_key":"k"}"#).text("db_id")
+        }
+        let first = try #require(try await create())
+        #expect(try await create() == first)
+        #expect(try await client.call(.DELETE, "/api/containers/\(first)").status == 200)
+        let second = try #require(try await create())
+        #expect(second != first)
+        #expect(try await client.container(second).status == 200)
+        let large = String(repeating: "x", count: 40_000)
+        let answer = try await client.call(
+            .POST, "/api/containers", #"{"image":"alpine","environment":{"A":"\#(large)"}}"#)
+        #expect(answer.status == 400, "\(answer.status)")
         try await controlPlane.stop()
     }
 }

@@ -123,6 +123,19 @@ import Testing
         try await controlPlane.stop()
     }
 
+    @Test func `a token file that cannot be written leaves nothing half done`() async throws {
+        let folder = try TemporaryFolder()
+        let arguments = [
+            "serve", "--listen", "127.0.0.1:0", "--database", "sqlite:\(folder.file("db"))", "--admin-token-file",
+        ]
+        let result = try await server(arguments + ["/proc/nowhere/token"])
+        #expect(result.status == 77 && result.output.contains("/proc/nowhere/token"), "\(result)")
+        let again = try RunningProgram(
+            try TestEnvironment.binary("berth-server"), arguments + [folder.file("token")], output: folder.file("log"))
+        try await untilTrue("the token is there") { folder.text("token").hasPrefix("berth_") }
+        #expect(try await again.terminate() == 0)
+    }
+
     @Test func `the first admin token is written once, readable by its owner alone`() async throws {
         let controlPlane = try await TestControlPlane()
         let file = controlPlane.folder.file("admin-token")

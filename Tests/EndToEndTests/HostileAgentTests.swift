@@ -188,4 +188,107 @@ import WebSocketTransport
         _ = try? await session.value
         try await controlPlane.stop()
     }
+
+    /// Sends `messages` after a hello of its own and waits until they are read.
+    private func say(_ agent: Registered, hello: String? = nil, _ messages: [String] = []) async throws
+        -> WebSocketClosure
+    {
+        let opening = try hello ?? agent.hello()
+        return try await agent.connect().run { inbound, writer in
+            try await writer.send(opening)
+            for message in messages { try await writer.send(message) }
+            try await writer.send(#"{"type":"status","data":{"batch":77,"items":[]}}"#)
+            for try await message in inbound where message == .text(#"{"data":{"batch":77},"type":"status_ack"}"#) {
+                return
+            }
+        }
+    }
+
+    @Test func `no number of an agent stops the control plane`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let one = try await register(controlPlane)
+        for number in ["9223372036854775807", "9223372036854775806", "4611686018427387904", "9007199254740993"] {
+            let hello = try one.hello().replacingOccurrences(
+                of: #""heldRevision":0"#, with: #""heldRevision":\#(number)"#)
+            #expect(hello.contains(number))
+            _ = try? await say(one, hello: hello)
+            let large = try one.hello().replacingOccurrences(of: #""memoryMB":8000"#, with: #""memoryMB":\#(number)"#)
+            #expect(large.contains(number))
+            let session = Task {
+                try await one.connect().run { inbound, writer in
+                    try await writer.send(large)
+                    for try await _ in inbound {}
+                }
+            }
+            try await untilTrue("it is online") {
+                try await client.container("agent:\(one.id)").text("status") == "online"
+            }
+            #expect(try await client.call(.POST, "/api/containers", #"{"image":"alpine"}"#).status == 202)
+            #expect(try await client.call(.GET, "/api/containers").status == 200)
+            session.cancel()
+            _ = await session.result
+        }
+        try await controlPlane.stop()
+        try await controlPlane.start()
+        #expect(try await client.call(.GET, "/api/containers").status == 200)
+        try await controlPlane.stop()
+    }
+
+    @Test func `texts of an agent are bounded, and too many statuses close the session`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let one = try await register(controlPlane)
+        let long = String(repeating: "x", count: 1_000_000)
+        let hello = try one.hello().replacingOccurrences(of: #""hostname":"h""#, with: #""hostname":"\#(long)""#)
+        _ = try await say(one, hello: hello)
+        let entry = try await client.container("agent:\(one.id)").body
+        #expect((entry["hostname"]?.text?.count ?? 0) < 300)
+        let item =
+            #"{"workload":"w","generation":1,"phase":"running","outOfMemory":false,"restarts":0,"since":1,"unenforced":{}}"#
+        let flood =
+            #"{"type":"status","data":{"batch":1,"items":[\#(Array(repeating: item, count: 201).joined(separator: ","))]}}"#
+        #expect(try await say(one, [flood]).code == ProtocolCloseCode.malformed)
+        try await controlPlane.stop()
+    }
+
+    @Test func `progress and samples of another agent's container are not taken`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let (honest, liar) = (try await register(controlPlane), try await register(controlPlane, "liar"))
+        let session = Task {
+            try await honest.connect().run { inbound, writer in
+                try await writer.send(try honest.hello())
+                for try await _ in inbound {}
+            }
+        }
+        try await untilTrue("the honest agent is online") {
+            try await client.container("agent:\(honest.id)").text("status") == "online"
+        }
+        let made = try await client.call(.POST, "/api/containers", #"{"image":"alpine","agent":"agent:\#(honest.id)"}"#)
+        let id = try #require(made.text("db_id"))
+        _ = try await say(
+            liar,
+            [
+                #"{"type":"progress","data":{"workload":"\#(id)","generation":99,"stage":"starting","doneBytes":0,"totalBytes":0}}"#,
+                #"{"type":"progress","data":{"workload":"\#(id)","generation":1,"stage":"starting","doneBytes":0,"totalBytes":0}}"#,
+            ])
+        #expect(try await client.container(id).body["progress"]?["progress"] == .integer(5))
+        session.cancel()
+        _ = await session.result
+        try await controlPlane.stop()
+    }
+
+    @Test func `a container waits for the host that was asked for, and takes no other`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let (wanted, other) = (try await register(controlPlane), try await register(controlPlane, "other"))
+        let made = try await client.call(.POST, "/api/containers", #"{"image":"alpine","agent":"agent:\#(wanted.id)"}"#)
+        let id = try #require(made.text("db_id"))
+        _ = try await say(other)
+        #expect(try await client.container(id).body["agent"] == nil)
+        _ = try await say(wanted)
+        #expect(try await client.container(id).text("agent") == "agent:\(wanted.id)")
+        try await controlPlane.stop()
+    }
 }

@@ -132,7 +132,7 @@ struct ContainerRoutes: Sendable {
         }
         let outcome = try await service.start(container)
         let now = outcome.container
-        guard outcome.isConfirmed else { return pending(now, "container will be started") }
+        guard outcome.isConfirmed else { return await pending(now, "container will be started") }
         guard now.status == .running else {
             throw APIError(
                 .internalServerError, "failed to start container",
@@ -158,7 +158,7 @@ struct ContainerRoutes: Sendable {
             return try await agents.stop(try await agents.owned(agent, by: caller))
         }
         let outcome = try await service.stop(try await find(context, caller))
-        guard outcome.isConfirmed else { return pending(outcome.container, "container will be stopped") }
+        guard outcome.isConfirmed else { return await pending(outcome.container, "container will be stopped") }
         guard outcome.container.status == .stopped else {
             throw APIError(
                 .internalServerError, "failed to stop container",
@@ -227,11 +227,15 @@ struct ContainerRoutes: Sendable {
         return .json(.object(fields))
     }
 
-    private func pending(_ container: ContainerRecord, _ what: String) -> Response {
-        .json(
+    private func pending(_ container: ContainerRecord, _ what: String) async -> Response {
+        let isOnline = await gateway.isOnline(container.agent)
+        let why =
+            container.placement ?? Presentation.message(container, agentIsOnline: isOnline)
+            ?? "this will be applied when the host has answered"
+        return .json(
             .object([
                 "message": .string(
-                    "\(what); \(container.placement ?? "this will be applied when the host has answered or reconnects")"
+                    "\(what); \(isOnline || container.agent == nil ? why : "this will be applied when the host reconnects")"
                 ),
                 "id": .string(container.presentedID), "name": .string(container.spec.name),
                 "status": .string(container.status.rawValue),

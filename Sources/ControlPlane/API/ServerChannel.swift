@@ -50,11 +50,39 @@ struct ServerChannel: HTTPChannelHandler {
     }
 }
 
-private final class CloseWhenIdle: ChannelInboundHandler {
+/// Ends a connection on which nothing happens: after the idle time, and at once when the server stops; a request that is
+/// under way is answered first.
+private final class CloseWhenIdle: ChannelDuplexHandler {
     typealias InboundIn = HTTPRequestPart
+    typealias InboundOut = HTTPRequestPart
+    typealias OutboundIn = HTTPResponsePart
+    typealias OutboundOut = HTTPResponsePart
+
+    private var requestsUnderWay = 0
+    private var isStopping = false
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        if case .head = unwrapInboundIn(data) { requestsUnderWay += 1 }
+        context.fireChannelRead(data)
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        guard case .end = unwrapOutboundIn(data) else { return context.write(data, promise: promise) }
+        requestsUnderWay -= 1
+        let channel = context.channel
+        let written = promise ?? context.eventLoop.makePromise()
+        if isStopping, requestsUnderWay <= 0 { written.futureResult.whenComplete { _ in channel.close(promise: nil) } }
+        context.write(data, promise: written)
+    }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is IdleStateHandler.IdleStateEvent { context.close(promise: nil) }
+        switch event {
+        case is IdleStateHandler.IdleStateEvent: context.close(promise: nil)
+        case is ChannelShouldQuiesceEvent:
+            isStopping = true
+            if requestsUnderWay <= 0 { context.close(promise: nil) }
+        default: break
+        }
         context.fireUserInboundEventTriggered(event)
     }
 }

@@ -87,7 +87,7 @@ struct AgentConversation: Sendable {
         _ hello: AgentMessage.Hello, _ writer: WebSocketConnection.Writer, _ outgoing: AgentOutgoing, _ epoch: Epoch
     ) async throws {
         let opened = try await store.openSession(
-            agent, host: hello.host, heldRevision: hello.heldRevision, now: Timestamp.now())
+            agent, host: hello.host.bounded(), heldRevision: hello.heldRevision, now: Timestamp.now())
         guard let opened else {
             await outgoing.end(with: .init(code: .deleted, reason: "this agent was deleted"))
             return
@@ -108,12 +108,15 @@ struct AgentConversation: Sendable {
     ) async throws {
         switch message {
         case .hello, .heartbeat, .ack, .unrecognised: break
-        case .host(let host): try await gateway.heard(host, from: agent)
+        case .host(let host): try await gateway.heard(host.bounded(), from: agent)
+        case .status(let batch) where batch.items.count > ProtocolLimits.statusBatch:
+            await writer.close(
+                code: ProtocolCloseCode.malformed, reason: "more than \(ProtocolLimits.statusBatch) statuses at once")
         case .status(let batch):
-            try await gateway.heard(batch, from: agent)
+            try await gateway.heard(batch.items.map { $0.bounded() }, from: agent)
             await outgoing.say(.statusAck(batch: batch.batch))
         case .progress(let progress): await gateway.heard(progress, from: agent)
-        case .activity(let samples): await gateway.heard(samples, from: agent)
+        case .activity(let samples): await gateway.heard(samples.map { $0.bounded() }, from: agent)
         case .stats(let stats): await gateway.heard(stats, from: agent)
         case .nack(let nack):
             await gateway.refused(agent, nack)

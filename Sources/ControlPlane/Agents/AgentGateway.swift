@@ -25,7 +25,8 @@ actor AgentGateway {
     private var sessions: [AgentID: Session] = [:]
     private var activity: [WorkloadID: ActivitySample] = [:]
     private var scales: [WorkloadID: ProgressScale] = [:]
-    private var owners: [WorkloadID: String] = [:]
+    /// Which agent runs what: a container never moves, so what is known stays true.
+    private var runners: [WorkloadID: AgentID] = [:]
     private(set) var refusedMessages = 0
 
     init(store: SQLiteStore, hub: EventHub, desk: ConfirmationDesk, log: Logger) {
@@ -66,7 +67,6 @@ actor AgentGateway {
     }
 
     func createRequested(_ container: ContainerRecord) async {
-        owners[container.id] = container.userID
         if let shown = scales[container.id, default: ProgressScale()].validating(container.generation) {
             await publish(shown, container.id, owner: container.userID)
         }
@@ -106,7 +106,8 @@ actor AgentGateway {
             .object(["id": .string("agent:\(agent)"), "name": .string(session.name), "status": .string("offline")]))
     }
 
-    private func placeWaiting() async {
+    /// Containers that wait for a host may fit now: one came, changed, or has room again.
+    func placeWaiting() async {
         do {
             for container in try await store.placeWaiting(online: online) {
                 log.info(
@@ -149,41 +150,48 @@ actor AgentGateway {
 
     /// Samples count only for workloads that this agent runs.
     func heard(_ samples: [ActivitySample], from agent: AgentID) async {
-        for sample in samples where await owner(of: sample.workload, on: agent) != nil {
-            activity[sample.workload] = sample
-        }
+        for sample in samples where await runs(sample.workload, agent) { activity[sample.workload] = sample }
     }
 
+    /// Read from the store each time: progress is rare, and what an agent may speak of can change.
     func heard(_ progress: WorkloadProgress, from agent: AgentID) async {
-        guard let owner = await owner(of: progress.workload, on: agent),
+        guard let container = try? await store.container(progress.workload), container.agent == agent,
+            progress.generation <= container.generation, container.wish != .removed,
             let shown = scales[progress.workload, default: ProgressScale()].heard(progress)
         else { return }
-        await publish(shown, progress.workload, owner: owner)
+        await publish(shown, progress.workload, owner: container.userID)
     }
 
     /// Stores statuses and tells whoever waits for them.
-    func heard(_ batch: AgentMessage.StatusBatch, from agent: AgentID) async throws {
-        for change in try await store.record(batch.items, from: agent, now: Timestamp.now()) {
+    func heard(_ statuses: [WorkloadStatus], from agent: AgentID) async throws {
+        var hasRoomAgain = false
+        for change in try await store.record(statuses, from: agent, now: Timestamp.now()) {
             let container = change.container
-            owners[container.id] = container.userID
             await announce(change)
             if PresentedStatus.isSettled(container.observed, at: container.generation) {
                 await desk.settled(container.id, generation: container.generation)
             }
             if container.observed?.phase == .removed {
-                activity[container.id] = nil
-                scales[container.id] = nil
-                owners[container.id] = nil
+                forget(container.id)
+                hasRoomAgain = true
             }
         }
+        if hasRoomAgain { await placeWaiting() }
+    }
+
+    /// Nothing more will be heard of it.
+    func forget(_ workload: WorkloadID) {
+        activity[workload] = nil
+        scales[workload] = nil
+        runners[workload] = nil
     }
 
     private func announce(_ change: SQLiteStore.StatusChange) async {
         let container = change.container
         let before = PresentedStatus.of(
             wish: container.wish, observed: change.before, everRan: container.everRan && change.before != nil)
-        if container.observed?.phase == .running,
-            let shown = scales[container.id, default: ProgressScale()].ready(container.generation)
+        if let observed = container.observed, observed.phase == .running, change.before?.phase != .running,
+            let shown = scales[container.id, default: ProgressScale()].ready(observed.generation)
         {
             await publish(shown, container.id, owner: container.userID)
         }
@@ -208,11 +216,11 @@ actor AgentGateway {
             ]))
     }
 
-    /// Nil where the workload is not this agent's: what it says of it is not taken.
-    private func owner(of workload: WorkloadID, on agent: AgentID) async -> String? {
-        if let known = owners[workload] { return known }
-        guard let container = try? await store.container(workload), container.agent == agent else { return nil }
-        owners[workload] = container.userID
-        return container.userID
+    private func runs(_ workload: WorkloadID, _ agent: AgentID) async -> Bool {
+        if let known = runners[workload] { return known == agent }
+        guard let container = try? await store.container(workload), container.agent == agent, container.wish != .removed
+        else { return false }
+        runners[workload] = agent
+        return true
     }
 }

@@ -103,7 +103,7 @@ struct ContainerService: Sendable {
     struct Outcome: Sendable {
         var before: ContainerRecord
         var container: ContainerRecord
-        /// The agent has answered this change.
+        /// The agent has answered this change, and has carried it out or failed to.
         var isConfirmed: Bool
     }
 
@@ -125,9 +125,15 @@ struct ContainerService: Sendable {
     }
 
     func delete(_ container: ContainerRecord) async throws -> Outcome {
-        let outcome = try await change(container) { record in
+        var outcome = try await change(container) { record in
             record.wish = .removed
             record.deletedAt = Timestamp.now()
+        }
+        if outcome.container.agent == nil {
+            await gateway.forget(container.id)
+        } else {
+            // Only what is gone is gone.
+            outcome.isConfirmed = outcome.isConfirmed && outcome.container.observed?.phase == .removed
         }
         await hub.publish(
             "container_deleted", to: container.userID,
@@ -184,7 +190,8 @@ struct ContainerService: Sendable {
         }
         let confirmed = await confirmation(of: changed)
         let now = try await store.container(changed.id) ?? changed
-        return Outcome(before: container, container: now, isConfirmed: confirmed)
+        // Waiting for something is an answer, but not the end: the wish is stored and will be carried out.
+        return Outcome(before: container, container: now, isConfirmed: confirmed && now.observed?.phase != .waiting)
     }
 
     private func confirmation(of container: ContainerRecord) async -> Bool {

@@ -31,7 +31,8 @@ package actor EventHub {
     private var subscribers: [Int: Subscriber] = [:]
     private var subscribersByUser: [String: Set<Int>] = [:]
     private var nextSubscriber = 0
-    private var sequence = 0
+    /// Starts at the time of this process, so that a number of an earlier one is never taken for one of ours.
+    private var sequence = Int(Timestamp.now() * 1_000_000)
     private var history: [Event] = []
 
     package init() {}
@@ -59,9 +60,11 @@ package actor EventHub {
         nextSubscriber += 1
         var subscriber = Subscriber(user: user)
         var isReplayed = false
-        if let after, after <= sequence, after >= (history.first?.sequence ?? sequence + 1) - 1 {
-            subscriber.queue = history.filter { $0.sequence > after && $0.user == user }.suffix(Self.queueLimit)
-            isReplayed = history.count(where: { $0.sequence > after && $0.user == user }) <= Self.queueLimit
+        if let after, after <= sequence, let first = history.first, after >= first.sequence - 1 {
+            let missed = history.filter { $0.sequence > after && $0.user == user }
+            isReplayed = missed.count <= Self.queueLimit
+            // All of it or none: older events after a fresh list would undo it.
+            if isReplayed { subscriber.queue = missed }
         }
         subscribers[id] = subscriber
         subscribersByUser[user, default: []].insert(id)

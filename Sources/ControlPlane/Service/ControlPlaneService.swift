@@ -160,13 +160,17 @@ package struct ControlPlaneService: Service {
     private func createFirstAdmin() async throws {
         guard try await !store.hasUsers() else { return }
         let admin = UserRecord(id: Secrets.newUserID(), name: "admin", tier: .enterprise, isAdmin: true)
-        guard try await store.create(admin, now: Timestamp.now()) == .created else { return }
         let (token, text) = TokenIssue.token(
             for: admin, name: "first admin token", scopes: Set(Scope.allCases), days: nil)
+        // Written before it is stored: a token that nobody could read would lock everybody out.
         if let file = configuration.adminTokenFile {
-            try DurableFile.write(Data((text + "\n").utf8), to: file)
+            do {
+                try DurableFile.write(Data((text + "\n").utf8), to: file)
+            } catch {
+                throw ProgramFailure(.noPermission, "the first admin token cannot be written: \(error)")
+            }
         }
-        try await store.create(token, hash: Secrets.hash(text))
+        try await store.createFirst(admin, token, hash: Secrets.hash(text), now: Timestamp.now())
         if let file = configuration.adminTokenFile {
             log.notice("first admin token written", metadata: ["file": "\(file)"])
         } else {

@@ -71,6 +71,18 @@ final class WebSocketMessageHandler: ChannelDuplexHandler {
         }
     }
 
+    /// The server stops. What is on its way to the peer, such as a goodbye, is given a moment.
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event is ChannelShouldQuiesceEvent {
+            let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+            context.eventLoop.scheduleTask(in: .milliseconds(500)) {
+                let (handler, context) = bound.value
+                handler.startClosing(context, .init(origin: .ourselves, code: 1001, reason: "the server stops"))
+            }
+        }
+        context.fireUserInboundEventTriggered(event)
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         switch error {
         case NIOWebSocketError.invalidFrameLength:

@@ -117,6 +117,11 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
         refuse(context, .badRequest, [:], #"{"error":"malformed request"}"#)
     }
 
+    package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if case .waiting = state, event is ChannelShouldQuiesceEvent { context.close(promise: nil) }
+        context.fireUserInboundEventTriggered(event)
+    }
+
     package func read(context: ChannelHandlerContext) {
         if case .deciding = state { holdsRead = true } else { context.read() }
     }

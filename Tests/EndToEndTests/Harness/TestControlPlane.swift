@@ -105,10 +105,11 @@ struct APIClient: Sendable {
 
     /// Collects events until `isLast` says so.
     func events(
-        within seconds: Double = 120, opened: @escaping @Sendable () async throws -> Void,
+        within seconds: Double = 120, after: String? = nil, opened: @escaping @Sendable () async throws -> Void,
         until isLast: @escaping @Sendable (JSONValue) -> Bool
     ) async throws -> [JSONValue] {
-        let url = try #require(RemoteURL("ws://127.0.0.1:\(port)/ws/events?token=\(token)"))
+        let url = try #require(
+            RemoteURL("ws://127.0.0.1:\(port)/ws/events?token=\(token)\(after.map { "&after=\($0)" } ?? "")"))
         let connection = try await WebSocketClient.connect(to: url, group: TestEnvironment.group)
         let collected = Collected()
         _ = try await withThrowingTaskGroup(of: Void.self) { group in
