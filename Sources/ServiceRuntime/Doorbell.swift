@@ -24,14 +24,16 @@ package final class Doorbell: Sendable {
     /// For one listener at a time: the newest one is rung.
     package var rings: AsyncStream<Void> {
         let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        let number = state.withLock { state in
-            state.listener?.finish()
+        let (number, before) = state.withLock { state in
+            let before = state.listener
             state.listener = continuation
             state.listenerNumber += 1
             if state.isRinging { continuation.yield() }
             state.isRinging = false
-            return state.listenerNumber
+            return (state.listenerNumber, before)
         }
+        // Outside the lock: its end is heard by `left`, which takes it.
+        before?.finish()
         continuation.onTermination = { [weak self] _ in self?.left(number) }
         return stream
     }

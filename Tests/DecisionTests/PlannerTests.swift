@@ -67,15 +67,44 @@ import Testing
         #expect(action(wanted, Sample.host([stopped, candidate])) == .start(.init(validated: "new")))
     }
 
-    @Test func `candidate running, old stopped: verified for ten seconds, then the old one goes`() {
+    @Test func `candidate running, old stopped: the old one is kept for an hour`() {
         let stopped = Sample.container("old", Sample.exited(0))
         let wanted = Sample.desired(generation: 2, spec: newSpec)
-        let young = Sample.container("new", Sample.up(3), generation: 2, spec: newSpec)
-        let plan = Sample.plan([wanted], Sample.host([stopped, young]))
-        #expect(plan.steps.isEmpty)
-        #expect(plan.nextLook == Sample.now + .seconds(7))
-        let proven = Sample.container("new", Sample.up(10), generation: 2, spec: newSpec)
-        #expect(action(wanted, Sample.host([stopped, proven])) == .remove(.init(validated: "old")))
+        func running(_ seconds: Int) -> ObservedContainer {
+            Sample.container("new", Sample.up(seconds), generation: 2, spec: newSpec)
+        }
+        let young = Sample.plan([wanted], Sample.host([stopped, running(3)]))
+        #expect(young.steps.isEmpty && young.nextLook == Sample.now + .seconds(7))
+        let proven = Sample.plan([wanted], Sample.host([stopped, running(10)]))
+        #expect(proven.steps.isEmpty && proven.nextLook == Sample.now + .seconds(3590))
+        #expect(action(wanted, Sample.host([stopped, running(3600)])) == .remove(.init(validated: "old")))
+    }
+
+    @Test func `of several old ones the newest that proved itself is kept`() {
+        let good = Sample.container("good", .exited(.init(code: 0, startedAt: 100, finishedAt: 200)))
+        let dud = Sample.container(
+            "dud", .exited(.init(code: 1, startedAt: 300, finishedAt: 301)), generation: 2,
+            spec: Sample.spec(memory: 400))
+        let wanted = Sample.desired(generation: 3, spec: newSpec)
+        #expect(action(wanted, Sample.host([good, dud])) == .remove(.init(validated: "dud")))
+        let running = Sample.container("new", Sample.up(60), generation: 3, spec: newSpec)
+        #expect(action(wanted, Sample.host([good, dud, running])) == .remove(.init(validated: "dud")))
+    }
+
+    @Test func `a create whose answer never came is waited for before its removal is confirmed`() {
+        let order = ContainerOrder(
+            name: "x", workload: Sample.id, generation: 1, attempt: 1, spec: Sample.spec(), imageID: "i",
+            engineRuntime: "runc",
+            fellBackTo: nil, existingVolumes: [])
+        let step = Step(workload: Sample.id, generation: 1, action: .create(order), reason: "")
+        let lost = StepFailure(reason: "create_failed_timeout", message: "", isPermanent: false, mayHaveHappened: true)
+        let memory = ReconcileMemory().launching(step)
+            .recording(.init(step: step, result: .failed(lost)), now: Sample.now, random: 0)
+        let gone = Sample.desired(.removed, generation: 2)
+        let waiting = Sample.plan([gone], Sample.host(), memory: memory)
+        #expect(waiting.statuses.first?.phase == .stopping && waiting.nextLook == Sample.now + .seconds(120))
+        let later = Sample.plan([gone], Sample.host(), memory: memory, now: Sample.now + .seconds(120))
+        #expect(later.statuses.first?.phase == .removed)
     }
 
     @Test func `both running: the one that is not wanted stops at once`() {
@@ -214,6 +243,19 @@ import Testing
             [desired], Sample.host([Sample.container("c", Sample.exited(startedAt: 13))]), memory: memory)
         #expect(waiting.steps.isEmpty && waiting.statuses.first?.phase == .backoff)
         #expect(waiting.nextLook == Sample.now + Milliseconds(300_000))
+    }
+
+    @Test func `a process that ends before it was seen up is counted too`() {
+        let start = Step(workload: Sample.id, generation: 1, action: .start(.init(validated: "c")), reason: "")
+        var memory = ReconcileMemory()
+        var delays: [Int] = []
+        for round in 1...4 {
+            memory = memory.launching(start).recording(
+                .init(step: start, result: .succeeded), now: Sample.now, random: 0)
+            memory = seen(Sample.exited(0, startedAt: Double(round)), memory)
+            delays.append(((memory.memory(of: desired).notBefore ?? Sample.now) - Sample.now).count)
+        }
+        #expect(delays == [0, 1000, 2000, 4000])
     }
 
     @Test func `one death is counted once`() {

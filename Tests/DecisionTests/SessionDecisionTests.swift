@@ -136,6 +136,7 @@ import Testing
         #expect(delay(.closed, 0.999_999) == 499)
         #expect(delay(.askedToWait(seconds: 60), 0) == 60_000)
         #expect(delay(.notAccepted, 0) == 60_000)
+        #expect((0..<8).map { _ in delay(.askedToWait(seconds: 0), 0.999) }.last.map { $0 > 10_000 } == true)
         let refused = (0..<10).map { _ in delay(.notAccepted, 0) }
         #expect(refused.last == 3_600_000)
     }

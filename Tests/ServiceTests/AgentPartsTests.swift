@@ -30,6 +30,18 @@ import Testing
         #expect(shares == shares.sorted() && shares.last == 1 && shares.first == 0.25, "\(shares)")
     }
 
+    @Test func `sizes that a registry makes up stop nobody`() {
+        var progress = PullProgress()
+        for (index, total) in [Int.max, Int.max, Int.min, -1, 0, 5_000_000_000_000_000_000].enumerated() {
+            for status in ["Downloading", "Extracting", "Pull complete"] {
+                if let amount = progress.heard(message(status, "l\(index)", total, total)) {
+                    #expect(amount.done >= 0 && amount.done <= amount.total)
+                }
+            }
+        }
+        for index in 0..<5000 { _ = progress.heard(message("Downloading", "m\(index)", .max, .max)) }
+    }
+
     @Test func `cgroup paths of both versions and drivers`() {
         let v1 = "5:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n0::/\n"
         #expect(

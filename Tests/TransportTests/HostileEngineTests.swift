@@ -115,7 +115,7 @@ final class PreparedServer: Sendable {
         let server = try await PreparedServer(answer, then: ending)
         Self.kept.append(server)
         var deadlines = DockerEngine.Deadlines()
-        deadlines.pullFirstByte = .milliseconds(200)
+        if ending == .stayOpen { deadlines.pullFirstByte = .milliseconds(200) }
         let good = try await PreparedServer(http("200 OK", #"{"Version":"x","ApiVersion":"1.41"}"#))
         return DockerEngine(
             try await negotiate(good), endpoint: try #require(EngineEndpoint("unix://\(server.path)")),

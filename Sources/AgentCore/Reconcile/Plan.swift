@@ -115,10 +115,13 @@ package struct StepFailure: Hashable, Sendable {
     package var message: String
     /// True where trying the same again cannot help: a malformed reference, a refused value.
     package var isPermanent: Bool
+    /// True where the call may still have had, or may yet have, its effect.
+    package var mayHaveHappened: Bool
 
-    package init(reason: String, message: String, isPermanent: Bool) {
+    package init(reason: String, message: String, isPermanent: Bool, mayHaveHappened: Bool = false) {
         self.reason = reason
         self.message = message
         self.isPermanent = isPermanent
+        self.mayHaveHappened = mayHaveHappened
     }
 }

@@ -22,7 +22,8 @@ package enum Planner {
             guard let workload = desired.workloads[id] else { continue }
             let decision = WorkloadPlanner(
                 workload: workload, containers: containers[id] ?? [], observed: observed,
-                memory: memory.memory(of: workload), inFlight: memory.inFlight[id], now: now
+                memory: memory.memory(of: workload), inFlight: memory.inFlight[id],
+                lateCreateUntil: memory.lateCreates[id], now: now
             ).decide()
             plan.statuses.append(decision.status)
             if decision.cancelsInFlight { plan.cancellations.append(id) }

@@ -24,6 +24,9 @@ package struct ReconcileMemory: Hashable, Sendable {
 
     package private(set) var workloads: [WorkloadID: WorkloadMemory] = [:]
     package private(set) var inFlight: [WorkloadID: Step] = [:]
+    /// Until when a create whose answer never came may still have its effect.
+    package private(set) var lateCreates: [WorkloadID: MonotonicInstant] = [:]
+    private static let lateCreateWindow = Milliseconds.seconds(120)
 
     /// A container that ran this long was healthy: its next death is the first one again.
     package static let healthyAfter = Milliseconds.seconds(600)
@@ -47,6 +50,9 @@ package struct ReconcileMemory: Hashable, Sendable {
         var next = self
         let step = outcome.step
         next.inFlight[step.workload] = nil
+        if case .failed(let failure) = outcome.result, failure.mayHaveHappened, case .create = step.action {
+            next.lateCreates[step.workload] = now + Self.lateCreateWindow
+        }
         var memory = next.workloads[step.workload] ?? WorkloadMemory(generation: step.generation)
         if memory.generation != step.generation {
             if memory.generation > step.generation { return next }
@@ -55,7 +61,10 @@ package struct ReconcileMemory: Hashable, Sendable {
         switch outcome.result {
         case .succeeded:
             switch step.action {
-            case .start: memory.lastFailure = nil
+            case .start(let id):
+                memory.lastFailure = nil
+                // Its end is a death, even where it came before anybody saw it up.
+                memory.seenRunning = id
             case .create: memory.attempts += 1
             case .pull, .stop, .remove: break
             }
@@ -108,7 +117,10 @@ package struct ReconcileMemory: Hashable, Sendable {
     /// Forgets what was removed.
     package func forgetting(_ ids: some Sequence<WorkloadID>) -> ReconcileMemory {
         var next = self
-        for id in ids where next.inFlight[id] == nil { next.workloads[id] = nil }
+        for id in ids where next.inFlight[id] == nil {
+            next.workloads[id] = nil
+            next.lateCreates[id] = nil
+        }
         return next
     }
 

@@ -15,10 +15,13 @@ struct WorkloadPlanner {
     let observed: ObservedHost
     let memory: ReconcileMemory.WorkloadMemory
     let inFlight: Step?
+    let lateCreateUntil: MonotonicInstant?
     let now: MonotonicInstant
 
-    /// A new container must have been up this long before the one that it replaced is removed.
+    /// A new container must have been up this long before anything of the old ones is removed.
     static let verifyFor = Milliseconds.seconds(10)
+    /// What it replaced is kept, stopped, until then: its writable layer is the way back.
+    static let keepOldFor = Milliseconds.seconds(3600)
 
     func decide() -> Decision {
         if let inFlight { return working(on: inFlight) }
@@ -73,12 +76,20 @@ struct WorkloadPlanner {
     /// The wanted container runs; what it replaced goes once it has proved itself.
     private func tidy(beside current: ObservedContainer, _ others: [ObservedContainer]) -> Decision {
         let status = status(.running, current)
-        guard let old = others.first else { return Decision(status: status) }
-        guard case .running(_, let upFor) = current.state else { return Decision(status: status) }
-        if upFor >= Self.verifyFor || old.state == .created {
+        if let unwanted = superfluous(among: others.filter { $0.state == .created }) {
+            return Decision(step: planned(.remove(unwanted.id), "never started"), status: status)
+        }
+        guard let old = others.first, case .running(_, let upFor) = current.state else {
+            return Decision(status: status)
+        }
+        if upFor >= Self.verifyFor, let surplus = superfluous(among: others) {
+            return Decision(step: planned(.remove(surplus.id), "one old container is kept"), status: status)
+        }
+        if upFor >= Self.keepOldFor {
             return Decision(step: planned(.remove(old.id), "replaced by \(current.name)"), status: status)
         }
-        return Decision(status: status, nextLook: now + Milliseconds(Self.verifyFor.count - upFor.count))
+        let next = upFor < Self.verifyFor ? Self.verifyFor : Self.keepOldFor
+        return Decision(status: status, nextLook: now + Milliseconds(next.count - upFor.count))
     }
 
     private func start(_ current: ObservedContainer, others: [ObservedContainer]) -> Decision {
@@ -185,6 +196,10 @@ struct WorkloadPlanner {
         if let going = containers.first {
             return Decision(status: status(.stopping, going), nextLook: now + .seconds(1))
         }
+        // A create without an answer may still come true: then it must be found and removed, not forgotten.
+        if let lateCreateUntil, lateCreateUntil > now {
+            return Decision(status: status(.stopping, nil), nextLook: lateCreateUntil)
+        }
         return Decision(status: status(.removed, nil))
     }
 
@@ -198,14 +213,15 @@ struct WorkloadPlanner {
         }
     }
 
-    /// Never started, or older than the newest that has run: of no use to anybody. The newest old one stays until its
-    /// successor has proved itself.
+    /// Never started, or not the best of those that ended: of no use to anybody. The best is the newest one that ran long
+    /// enough to prove itself, else the newest.
     private func superfluous(among others: [ObservedContainer]) -> ObservedContainer? {
         if let created = others.first(where: { $0.state == .created }) { return created }
-        let ended = others.filter { !$0.state.isUp }.sorted {
-            ($0.generation, $0.attempt) > ($1.generation, $1.attempt)
+        let ended = others.filter { !$0.state.isUp }.sorted { left, right in
+            (left.provedItself ? 1 : 0, left.generation, left.attempt, left.id)
+                > (right.provedItself ? 1 : 0, right.generation, right.attempt, right.id)
         }
-        return ended.dropFirst().first
+        return ended.dropFirst().last
     }
 
     private func working(on step: Step) -> Decision {
@@ -283,6 +299,14 @@ struct WorkloadPlanner {
             status.message = "\(workload.spec.runtime.name) is not available here; running under \(fellBackTo)"
         }
         return status
+    }
+}
+
+extension ObservedContainer {
+    /// By the host's wall clock, which here only chooses what is kept.
+    fileprivate var provedItself: Bool {
+        guard case .exited(let exit) = state else { return false }
+        return (exit.finishedAt - exit.startedAt) * 1000 >= Double(WorkloadPlanner.verifyFor.count)
     }
 }
 

@@ -31,17 +31,22 @@ package struct ReconnectBackoff: Sendable, Hashable {
         switch ending {
         case .unreachable, .closed:
             refusals = 0
-            let ceiling = min(60_000, 500 << min(attempts, 10))
-            attempts += 1
-            return Milliseconds(Int(Double(ceiling) * random))
+            return ordinary(random)
         case .notAccepted:
             // 1 min doubling to 1 h, with up to a tenth of jitter: a deleted agent must not knock for ever.
             let base = min(3_600_000, 60_000 << min(refusals, 6))
             refusals += 1
             return Milliseconds(base + Int(Double(base) / 10 * random))
         case .askedToWait(let seconds):
+            // A peer that says "0 seconds" to everybody must not be taken at its word.
             let base = min(max(seconds, 0), 86_400) * 1000
-            return Milliseconds(base + Int(Double(base) * random))
+            return max(Milliseconds(base + Int(Double(base) * random)), ordinary(random))
         }
+    }
+
+    private mutating func ordinary(_ random: Double) -> Milliseconds {
+        let ceiling = min(60_000, 500 << min(attempts, 10))
+        attempts += 1
+        return Milliseconds(Int(Double(ceiling) * random))
     }
 }

@@ -12,7 +12,11 @@ package struct HostFacts: Sendable {
     /// Complete where the Engine answers; without its part where it does not.
     func describe(_ observer: HostObserver) async -> HostDescription {
         var description = describeWithoutEngine()
-        if let (info, version, runtimes) = try? await observer.engineInfo() {
+        // An Engine that does not answer must not keep the agent from saying hello; `host` follows when it does.
+        let found = try? await withDeadline(
+            .seconds(2), else: EngineError(kind: .timedOut, call: "info", object: "", message: "")
+        ) { try await observer.engineInfo() }
+        if let (info, version, runtimes) = found {
             description.engine = EngineDescription(
                 version: info.serverVersion, apiVersion: "\(version)", cgroupVersion: info.cgroupVersion ?? "1",
                 storageDriver: info.driver, runtimes: runtimes)

@@ -11,11 +11,11 @@ struct EngineEventWatch: Sendable {
     let log: Logger
 
     private static let filters = [
-        "type": ["container", "image", "volume", "network"],
+        "type": ["container", "image", "volume", "network", "daemon"],
         "event": [
             "create", "start", "restart", "die", "stop", "kill", "oom", "destroy", "pause", "unpause", "rename",
             "update",
-            "pull", "import", "load", "tag", "untag", "delete", "connect", "disconnect",
+            "pull", "import", "load", "tag", "untag", "delete", "connect", "disconnect", "reload",
         ],
     ]
 
@@ -50,6 +50,7 @@ struct EngineEventWatch: Sendable {
         case "network": if let id = event.actor.attributes?["container"] { await observer.containerChanged(id) }
         case "image": await observer.imagesChanged()
         case "volume": await observer.volumesChanged()
+        case "daemon": await observer.runtimesMayHaveChanged()
         default: break
         }
         doorbell.ring()

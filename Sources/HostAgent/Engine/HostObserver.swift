@@ -2,13 +2,13 @@ package import AgentCore
 package import BerthModel
 package import DockerEngine
 package import Logging
-import ServiceRuntime
+package import ServiceRuntime
 
 /// Looks at the Engine. The list is the base, because it takes no container's lock; what changed since the last look is
-/// inspected, each with a deadline of its own. What events say only marks what to look at again.
+/// inspected beside it, each with a deadline of its own, and a look waits for these only a moment: one container that
+/// hangs must not slow the others. What events say only marks what to look at again.
 package actor HostObserver {
     private struct Seen {
-        var listed: String
         var details: ContainerDetails
         /// When this run of the main process was first seen, by the clock that decides.
         var runningSince: MonotonicInstant?
@@ -17,8 +17,19 @@ package actor HostObserver {
     private let agent: AgentID
     private let link: EngineLink
     private let runtimeNames: [String: String]
+    private let doorbell: Doorbell
     private let time: MonotonicTime
     private let log: Logger
+
+    /// A look waits this long for inspects; the first one, which knows nothing yet, as long as an inspect may take. An
+    /// answer that comes later rings.
+    private static let patience = Duration.milliseconds(300)
+    private static let firstPatience = Duration.seconds(10)
+    private var hasLooked = false
+    private var underInspection: Set<String> = []
+    private var awaited: Set<String> = []
+    private var awaiting: CheckedContinuation<Void, Never>?
+    private let inspectSlots = Slots(count: 16)
 
     /// Events arrive while a look waits for the Engine. What one marks meanwhile must outlive that look, whose answers may
     /// be older: containers are marked in `stale`, and `changes` tells a look that its answers are not to be kept.
@@ -33,11 +44,13 @@ package actor HostObserver {
     private var infoChanged = false
 
     package init(
-        agent: AgentID, link: EngineLink, runtimeNames: [String: String], time: MonotonicTime, log: Logger
+        agent: AgentID, link: EngineLink, runtimeNames: [String: String], doorbell: Doorbell, time: MonotonicTime,
+        log: Logger
     ) {
         self.agent = agent
         self.link = link
         self.runtimeNames = runtimeNames
+        self.doorbell = doorbell
         self.time = time
         self.log = log
     }
@@ -56,6 +69,8 @@ package actor HostObserver {
         changes += 1
     }
 
+    package func runtimesMayHaveChanged() { runtimes = nil }
+
     /// Events may have been missed: everything is looked at again.
     package func everythingMayHaveChanged() {
         stale.formUnion(seen.keys)
@@ -68,9 +83,13 @@ package actor HostObserver {
     // MARK: looking
 
     /// One complete look. Throws where the Engine does not give one: then nothing is planned.
-    package func observe(for desired: DesiredState) async throws -> ObservedHost {
+    ///
+    /// - Parameter busy: workloads with a step in flight: nothing is planned for them, and their containers' locks may be
+    ///   held by that step, so they are not inspected.
+    package func observe(for desired: DesiredState, busy: Set<WorkloadID>) async throws -> ObservedHost {
         let engine = try await link.engine()
         if runtimes == nil { try await readInfo(engine) }
+        let usable = runtimes ?? [:]
         let list = try await engine.listContainers()
         var managed: [ObservedContainer] = []
         var writers: [String: [EngineContainerID]] = [:]
@@ -84,7 +103,10 @@ package actor HostObserver {
                 }
             }
         }
-        try await inspect(ours.map(\.0).filter { stale.contains($0.id) || seen[$0.id]?.listed != $0.state }, engine)
+        let due = ours.filter { summary, identity in
+            !busy.contains(identity.workload) && (stale.contains(summary.id) || !isKnown(summary))
+        }
+        await inspect(due.map(\.0), engine)
         for (summary, identity) in ours { managed.append(container(summary, identity)) }
         let present = Set(ours.map(\.0.id))
         seen = seen.filter { present.contains($0.key) }
@@ -95,7 +117,7 @@ package actor HostObserver {
         }
         let needs = lacking.isEmpty ? Needs() : try await lookUp(lacking, engine)
         return ObservedHost(
-            managed: managed, foreignWriters: writers, images: needs.images, runtimes: runtimes ?? [:],
+            managed: managed, foreignWriters: writers, images: needs.images, runtimes: usable,
             volumes: needs.volumes)
     }
 
@@ -142,58 +164,77 @@ package actor HostObserver {
         return needs
     }
 
-    /// A container whose inspect does not answer becomes unknown, and only that one.
-    private func inspect(_ summaries: [ContainerSummary], _ engine: DockerEngine) async throws {
-        stale.subtract(summaries.map(\.id))
-        let results = try await withThrowingTaskGroup(
-            of: (ContainerSummary, Result<ContainerDetails, EngineError>).self
-        ) { group in
-            var waiting = summaries.makeIterator()
-            func addNext() {
-                guard let summary = waiting.next() else { return }
-                group.addTask {
-                    do {
-                        return (summary, .success(try await engine.inspectContainer(summary.id)))
-                    } catch let error as EngineError {
-                        return (summary, .failure(error))
-                    }
-                }
-            }
-            for _ in 0..<8 { addNext() }
-            var results: [(ContainerSummary, Result<ContainerDetails, EngineError>)] = []
-            for try await result in group {
-                results.append(result)
-                addNext()
-            }
-            return results
-        }
-        for (summary, result) in results {
-            switch result {
-            case .success(let details): remember(summary, details)
-            case .failure(let error) where error.kind == .unreachable: throw error
-            case .failure(let error):
-                // 404: gone between list and inspect; the event of its end brings the next look.
-                seen[summary.id] = nil
-                if error.status != 404 {
-                    log.warning("container cannot be inspected", metadata: ["error": "\(error)"])
-                }
-            }
-        }
+    /// The list is the latest word on a container's state; details of another state are of no use.
+    private func isKnown(_ summary: ContainerSummary) -> Bool {
+        seen[summary.id]?.details.state.status == summary.state
     }
 
-    private func remember(_ summary: ContainerSummary, _ details: ContainerDetails) {
-        let before = seen[summary.id]
+    /// Starts what is not under way already and waits a moment for all of it.
+    private func inspect(_ summaries: [ContainerSummary], _ engine: DockerEngine) async {
+        for summary in summaries where !underInspection.contains(summary.id) {
+            underInspection.insert(summary.id)
+            stale.remove(summary.id)
+            // Outlives the look; bounded by the deadline of an inspect.
+            Task {
+                let result: Result<ContainerDetails, any Error>
+                do {
+                    result = .success(try await inspectSlots.withSlot { try await engine.inspectContainer(summary.id) })
+                } catch {
+                    result = .failure(error)
+                }
+                self.inspected(summary.id, result)
+            }
+        }
+        let ids = underInspection.intersection(summaries.map(\.id))
+        if !ids.isEmpty {
+            let limit = hasLooked ? Self.patience : Self.firstPatience
+            let timer = Task {
+                try await Task.sleep(for: limit)
+                self.stopWaiting()
+            }
+            await withCheckedContinuation { continuation in
+                awaited = ids
+                awaiting = continuation
+            }
+            timer.cancel()
+        }
+        hasLooked = true
+    }
+
+    private func inspected(_ id: String, _ result: Result<ContainerDetails, any Error>) {
+        underInspection.remove(id)
+        switch result {
+        case .success(let details): remember(id, details)
+        case .failure(let error as EngineError) where error.status == 404:
+            // Gone between list and inspect; the event of its end brings the next look.
+            seen[id] = nil
+        case .failure(let error):
+            stale.insert(id)
+            log.warning("container cannot be inspected", metadata: ["error": "\(error)"])
+        }
+        guard awaiting != nil else { return doorbell.ring() }
+        awaited.remove(id)
+        if awaited.isEmpty { stopWaiting() }
+    }
+
+    private func stopWaiting() {
+        awaiting?.resume()
+        awaiting = nil
+        awaited = []
+    }
+
+    private func remember(_ id: String, _ details: ContainerDetails) {
+        let before = seen[id]
         var since: MonotonicInstant?
         if details.state.status == "running" {
             let sameRun = before?.details.state.startedAt == details.state.startedAt
             since = sameRun ? before?.runningSince ?? time.now : time.now
         }
-        // The list may be older than the inspect; the next look compares with what the inspect said.
-        seen[summary.id] = Seen(listed: details.state.status, details: details, runningSince: since)
+        seen[id] = Seen(details: details, runningSince: since)
     }
 
     private func container(_ summary: ContainerSummary, _ identity: ContainerLabels.Identity) -> ObservedContainer {
-        let known = seen[summary.id]
+        let known = isKnown(summary) ? seen[summary.id] : nil
         return ObservedContainer(
             id: EngineContainerID(validated: summary.id),
             name: String((summary.names.first ?? summary.id).drop { $0 == "/" }),

@@ -87,7 +87,7 @@ enum StepResults {
         return StepFailure(
             reason: error.kind == .timedOut ? "\(reason)_timeout" : reason,
             message: String(error.description.prefix(1000)),
-            isPermanent: isPermanent)
+            isPermanent: isPermanent, mayHaveHappened: error.mayHaveHappened)
     }
 
     private static func pullReason(_ error: EngineError) -> (String, Bool) {

@@ -9,14 +9,19 @@ struct PullProgress: Sendable {
         var unpacked = 0
     }
 
+    private static let largestLayer = 1 << 50
+    private static let mostLayers = 1000
+
     private var layers: [String: Layer] = [:]
     private var best = 0.0
 
     /// - Returns: bytes done of total, where `message` changed them.
     mutating func heard(_ message: PullMessage) -> (done: Int, total: Int)? {
         guard let id = message.id, let status = message.status else { return nil }
-        let current = message.progressDetail?.current ?? 0
-        let total = message.progressDetail?.total ?? 0
+        // Sizes come from the registry: sums of them must not overflow, whatever it says.
+        let current = min(max(0, message.progressDetail?.current ?? 0), Self.largestLayer)
+        let total = min(max(0, message.progressDetail?.total ?? 0), Self.largestLayer)
+        guard layers.count < Self.mostLayers || layers[id] != nil else { return nil }
         var layer = layers[id] ?? Layer()
         switch status {
         case "Pulling fs layer", "Waiting": break

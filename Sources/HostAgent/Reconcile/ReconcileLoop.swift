@@ -18,13 +18,14 @@ package actor ReconcileLoop {
     private let eventLoop: any EventLoop
     private let relistAfter: Milliseconds
 
-    package nonisolated let doorbell = Doorbell()
+    package nonisolated let doorbell: Doorbell
     private var held: HeldDesiredState
     /// Written by passes only. A step that ends while a pass looks at the Engine counts as in flight until the next one:
     /// that look may be older than its effect.
     private var memory = ReconcileMemory()
     private var endedSteps: [StepOutcome] = []
-    private var running: Set<WorkloadID> = []
+    /// Nil before the first look.
+    private var running: Set<WorkloadID>?
     private var statuses: [WorkloadID: WorkloadStatus] = [:]
     private var tasks: [WorkloadID: Task<Void, Never>] = [:]
     private var reportedOrphans: Set<EngineContainerID> = []
@@ -34,10 +35,12 @@ package actor ReconcileLoop {
     private(set) var lastPassFailure: String?
 
     package init(
-        held: HeldDesiredState, observer: HostObserver, executor: PlanExecutor, mailbox: OutgoingMailbox,
+        held: HeldDesiredState, doorbell: Doorbell, observer: HostObserver, executor: PlanExecutor,
+        mailbox: OutgoingMailbox,
         facts: HostFacts, time: MonotonicTime, relistAfter: Milliseconds, eventLoop: any EventLoop, log: Logger
     ) {
         self.held = held
+        self.doorbell = doorbell
         self.observer = observer
         self.executor = executor
         self.mailbox = mailbox
@@ -51,7 +54,10 @@ package actor ReconcileLoop {
     // MARK: for the session
 
     package var heldState: HeldDesiredState { held }
-    package var runningWorkloads: Set<WorkloadID> { running }
+    /// With the workloads that run, for the removal guard; before the first look, those that are wanted running.
+    package var heldAndRunning: (HeldDesiredState, Set<WorkloadID>) {
+        (held, running ?? Set(held.state.workloads.values.filter { $0.wish == .running }.map(\.id)))
+    }
 
     /// The state is on disk; from now on it is what is wanted.
     package func accept(_ held: HeldDesiredState) {
@@ -87,6 +93,8 @@ package actor ReconcileLoop {
         endedSteps = []
         if nextRelist.map({ $0 <= now }) ?? true {
             nextRelist = now + Milliseconds(relistAfter.count * Int.random(in: 90...110) / 100)
+            // A reload of its configuration may have given the Engine another runtime.
+            await observer.runtimesMayHaveChanged()
         }
         do {
             let result = try await ReconcilePass(

@@ -16,12 +16,12 @@ struct ReconcilePass {
 
     /// Throws where the look was not complete: then nothing is planned and nothing is touched.
     func run(_ observer: HostObserver) async throws -> Result {
-        let observed = try await observer.observe(for: desired)
+        let observed = try await observer.observe(for: desired, busy: Set(memory.inFlight.keys))
         var memory = self.memory.noticing(observed, desired: desired, now: now, random: random)
         let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now)
         for step in plan.steps { memory = memory.launching(step) }
         memory = memory.forgetting(memory.workloads.keys.filter { desired.workloads[$0] == nil })
-        let running = Set(observed.managed.filter(\.state.isUp).map(\.workload))
+        let running = Set(observed.managed.filter(\.state.mayWrite).map(\.workload))
         return Result(plan: plan, memory: memory, running: running)
     }
 }

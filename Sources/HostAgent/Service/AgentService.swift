@@ -37,10 +37,13 @@ package struct AgentService: Service {
         let store = DesiredStateStore(directory: configuration.stateDirectory)
         let mailbox = OutgoingMailbox(time: time, eventLoop: eventLoop)
         link = EngineLink(endpoint: configuration.engine, group: group, log: log)
+        let doorbell = Doorbell()
         observer = HostObserver(
-            agent: configuration.agent, link: link, runtimeNames: configuration.runtimes, time: time, log: log)
+            agent: configuration.agent, link: link, runtimeNames: configuration.runtimes, doorbell: doorbell,
+            time: time,
+            log: log)
         loop = ReconcileLoop(
-            held: store.load(log: log), observer: observer,
+            held: store.load(log: log), doorbell: doorbell, observer: observer,
             executor: PlanExecutor(agent: configuration.agent, link: link), mailbox: mailbox,
             facts: facts, time: time, relistAfter: .seconds(configuration.relistSeconds), eventLoop: eventLoop, log: log
         )

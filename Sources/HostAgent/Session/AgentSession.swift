@@ -29,8 +29,9 @@ struct AgentSession: Sendable {
     ) async throws -> End {
         let goodbye = Farewell()
         let closure = try await connection.run { messages, writer in
-            try await send(try await hello(), writer)
+            // First: what is said while hello is made belongs to this session.
             await mailbox.sessionStarted()
+            try await send(try await hello(), writer)
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask {
                     for await _ in mailbox.doorbell.rings {
@@ -101,10 +102,10 @@ struct AgentSession: Sendable {
                 heartbeats?.cancel()
                 heartbeats = Task { try await beatForEver(every: beat) }
             case .desiredSnapshot(let snapshot):
-                let (held, running) = (await loop.heldState, await loop.runningWorkloads)
+                let (held, running) = await loop.heldAndRunning
                 await act(on: intake.snapshotReceived(snapshot, held: held, running: running))
             case .desiredDelta(let delta):
-                let (held, running) = (await loop.heldState, await loop.runningWorkloads)
+                let (held, running) = await loop.heldAndRunning
                 await act(on: intake.deltaReceived(delta, held: held, running: running))
             case .confirmRemoval(let revision):
                 intake.removalConfirmed(revision)
@@ -168,7 +169,7 @@ struct AgentSession: Sendable {
     private func reportSkew(_ serverTime: Double) {
         let skew = Timestamp.now() - serverTime
         guard abs(skew) > 60 else { return }
-        log.warning("this host's clock differs from the control plane's", metadata: ["seconds": "\(Int(skew))"])
+        log.warning("this host's clock differs from the control plane's", metadata: ["seconds": "\(skew)"])
     }
 }
 

@@ -65,7 +65,8 @@ final class WebSocketMessageHandler: ChannelDuplexHandler {
             if case .open = state { context.fireChannelRead(wrapInboundOut(message)) }
         case .incomplete, .pong: break
         case .ping(let payload):
-            if case .open = state { write(context, .pong, payload, promise: nil) }
+            // A peer that sends and does not read gets no more answers than its socket takes.
+            if case .open = state, context.channel.isWritable { write(context, .pong, payload, promise: nil) }
         case .close(let code, let reason): closeReceived(context, code: code, reason: reason)
         case .violation(let code, let reason): fail(context, code: UInt16(webSocketErrorCode: code), reason: reason)
         }
