@@ -149,6 +149,42 @@ extension RealParts {
             try await controlPlane.stop()
         }
 
+        @Test(.timeLimit(.minutes(2)))
+        func `a container whose inspect hangs is not taken for gone and holds up no other`() async throws {
+            let engine = try await TestEnvironment.engine()
+            let controlPlane = try await TestControlPlane()
+            let client = await controlPlane.client()
+            let folder = try TemporaryFolder()
+            let real = String(try TestEnvironment.engineText.dropFirst("unix://".count))
+            let proxy = try await EngineProxy(folder.file("docker.sock"), to: real)
+            let agent = try await TestAgent(controlPlane, name: "hung", engine: "unix://\(proxy.path)")
+            try await agent.start()
+            try await agentIsOnline(client, agent)
+            try await engine.pullQuietly("alpine:latest")
+            let hung = try await client.create("hung")
+            let container = try #require(try await client.untilStatus("running", hung)["id"]?.text)
+            proxy.hold(container)
+            try await engine.killContainer(container)
+            try await untilTrue("its inspect hangs") { proxy.heldBack > 0 }
+
+            // Each of these takes several passes; a pass that waited for the inspect would take ten seconds.
+            for number in 1...3 {
+                try await client.untilStatus("running", try await client.create("free-\(number)"), within: 8)
+            }
+            #expect(
+                try await agent.containers(engine).filter { $0.labels["berth.workload"] == hung }.map(\.id) == [
+                    container
+                ])
+
+            proxy.hold(nil)
+            try await untilTrue("it is started again", within: 30) {
+                try await engine.inspectContainer(container).state.status == "running"
+            }
+            proxy.stop()
+            try await agent.cleanUp()
+            try await controlPlane.stop()
+        }
+
         @Test(.timeLimit(.minutes(3)))
         func `one workload that cannot be pulled holds up no other, and says why`() async throws {
             let engine = try await TestEnvironment.engine()

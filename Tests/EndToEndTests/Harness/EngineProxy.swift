@@ -1,0 +1,82 @@
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// Stands between an agent and the real Engine and can hold back the inspects of one container, as an Engine does whose
+/// container hangs. Every call has a connection of its own, so its first bytes say what it is.
+final class EngineProxy: Sendable {
+    let path: String
+    private let channel: any Channel
+    private let held: Held
+
+    private final class Held: Sendable {
+        let container = Mutex<String?>(nil)
+        let count = Mutex(0)
+    }
+
+    init(_ path: String, to engine: String) async throws {
+        self.path = path
+        let held = Held()
+        self.held = held
+        channel = try await ServerBootstrap(group: TestEnvironment.group)
+            .childChannelInitializer { $0.pipeline.addHandler(Forward(to: engine, held)) }
+            .bind(unixDomainSocketPath: path).get()
+    }
+
+    func hold(_ container: String?) { held.container.withLock { $0 = container } }
+    var heldBack: Int { held.count.withLock { $0 } }
+    func stop() { channel.close(promise: nil) }
+
+    private final class Forward: ChannelInboundHandler, @unchecked Sendable {
+        // Guarded by the event loop of its channel.
+        typealias InboundIn = ByteBuffer
+        private let engine: String
+        private let held: Held
+        private var waiting: [ByteBuffer] = []
+        private var peer: (any Channel)?
+        private var isDecided = false
+
+        init(to engine: String, _ held: Held) {
+            self.engine = engine
+            self.held = held
+        }
+
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            let bytes = unwrapInboundIn(data)
+            if let peer {
+                peer.writeAndFlush(bytes, promise: nil)
+                return
+            }
+            waiting.append(bytes)
+            guard !isDecided else { return }
+            isDecided = true
+            if let container = held.container.withLock({ $0 }),
+                String(buffer: bytes).contains("/containers/\(container)/json")
+            {
+                held.count.withLock { $0 += 1 }
+                return
+            }
+            let channel = context.channel
+            ClientBootstrap(group: context.eventLoop)
+                .channelInitializer { $0.pipeline.addHandler(Back(to: channel)) }
+                .connect(unixDomainSocketPath: engine)
+                .whenSuccess { peer in
+                    for part in self.waiting { peer.write(part, promise: nil) }
+                    peer.flush()
+                    self.peer = peer
+                }
+        }
+
+        func channelInactive(context: ChannelHandlerContext) { peer?.close(promise: nil) }
+    }
+
+    private final class Back: ChannelInboundHandler, Sendable {
+        typealias InboundIn = ByteBuffer
+        private let channel: any Channel
+        init(to channel: any Channel) { self.channel = channel }
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            channel.writeAndFlush(unwrapInboundIn(data), promise: nil)
+        }
+        func channelInactive(context: ChannelHandlerContext) { channel.close(promise: nil) }
+    }
+}
