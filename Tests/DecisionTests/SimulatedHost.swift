@@ -113,7 +113,7 @@ struct SimulatedHost {
         where writers.count > 1 {
             violations.append("\(writers.count) writers on \(volume)")
         }
-        for (workload, all) in Dictionary(grouping: containers.values, by: \.observed.workload) where all.count > 4 {
+        for (workload, all) in Dictionary(grouping: containers.values, by: \.observed.workload) where all.count > 3 {
             violations.append("\(all.count) containers of \(workload)")
         }
     }

@@ -94,6 +94,23 @@ extension RealParts {
             try await engine.removeImage("debian:bookworm")
         }
 
+        @Test func `the four documented images can be pulled by their names and run`() async throws {
+            let engine = try await TestEnvironment.engine()
+            for (image, id) in [
+                ("alpine:latest", "alpine"), ("ubuntu:24.04", "ubuntu"), ("debian:bookworm", "debian"),
+                ("archlinux:latest", "arch"),
+            ] {
+                try await engine.pullQuietly(image)
+                let container = try await engine.createContainer(
+                    name: "image-\(id)-\(UUID().uuidString.prefix(8))",
+                    ContainerSpecification(image: image, opensStandardInput: true)
+                ).id
+                try await engine.startContainer(container)
+                #expect(try await engine.run("cat /etc/os-release", in: container).contains("ID=\(id)"))
+                try await engine.removeContainer(container, force: .killFirst)
+            }
+        }
+
         @Test func `errors name call, object and the Engine's message`() async throws {
             let engine = try await TestEnvironment.engine()
             let missing = await #expect(throws: EngineError.self) { try await engine.inspectContainer("no-such") }
