@@ -13,8 +13,6 @@ package struct ResourceRequest: Hashable, Sendable {
         self.diskMB = diskMB
     }
 
-    package var isEmpty: Bool { memoryMB == nil && cpuMillicores == nil && diskMB == nil }
-
     /// Documented least values.
     package static let leastMemoryMB = 256
     package static let leastCPUMillicores = 250

@@ -27,7 +27,6 @@ actor AgentGateway {
     private var scales: [WorkloadID: ProgressScale] = [:]
     /// Which agent runs what: a container never moves, so what is known stays true.
     private var runners: [WorkloadID: AgentID] = [:]
-    private(set) var refusedMessages = 0
 
     init(store: SQLiteStore, hub: EventHub, desk: ConfirmationDesk, log: Logger) {
         self.store = store
@@ -123,7 +122,6 @@ actor AgentGateway {
     func isCurrent(_ agent: AgentID, epoch: Int) -> Bool { sessions[agent]?.epoch == epoch }
 
     func refused(_ agent: AgentID, _ nack: AgentMessage.Nack) {
-        refusedMessages += 1
         log.warning(
             "agent refused desired state",
             metadata: ["agent": "\(agent)", "workload": "\(nack.workload?.text ?? "-")", "reason": "\(nack.reason)"])
