@@ -89,9 +89,8 @@ let package = Package(
         .executableTarget(
             name: "berth-agent",
             dependencies: [
-                "BerthModel", "HostAgent", "ProgramEntry", "ServiceRuntime", "WebSocketTransport", nio, nioPosix,
-                arguments,
-                logging, lifecycle, unixSignals,
+                "AgentCore", "BerthModel", "HostAgent", "ProgramEntry", "ServiceRuntime", "WebSocketTransport", nio,
+                nioPosix, arguments, logging, lifecycle, unixSignals,
             ],
             swiftSettings: strict),
         .executableTarget(
@@ -106,9 +105,14 @@ let package = Package(
             dependencies: ["DockerEngine", "WebSocketTransport", "ServiceRuntime", nio, nioPosix, nioHTTP1],
             swiftSettings: strict),
 
+        // An Engine as a value, and a world to play schedules in: a partner of tests, not part of a product.
+        .target(
+            name: "Simulation", dependencies: ["BerthModel", "AgentProtocol", "AgentCore"], path: "Tests/Simulation",
+            swiftSettings: strict),
         .testTarget(
             name: "DecisionTests",
-            dependencies: ["BerthModel", "AgentProtocol", "AgentCore", "ControlPlaneCore"], swiftSettings: strict),
+            dependencies: ["BerthModel", "AgentProtocol", "AgentCore", "ControlPlaneCore", "Simulation"],
+            swiftSettings: strict),
         .testTarget(
             name: "TransportTests",
             dependencies: [

@@ -14,6 +14,10 @@ package enum AgentMessage: Hashable, Sendable {
     case activity(samples: [ActivitySample])
     case stats(HostStats)
     case removalCandidates(RemovalCandidates)
+    /// Part of the history; sent until `event_ack`.
+    case events(Events)
+    /// The answer to a command.
+    case opResult(OpResult)
     case heartbeat(Heartbeat)
     case goodbye(reason: String)
     /// A type of a newer peer: counted, not refused.
@@ -76,6 +80,35 @@ package enum AgentMessage: Hashable, Sendable {
         }
     }
 
+    package struct Events: Hashable, Sendable, Codable {
+        /// In the order of their numbers.
+        package var items: [ActionRecord]
+        /// How many had no room since the agent started.
+        package var dropped: Int
+
+        package init(items: [ActionRecord], dropped: Int) {
+            self.items = items
+            self.dropped = dropped
+        }
+    }
+
+    package struct OpResult: Hashable, Sendable, Codable {
+        /// The command's own id.
+        package var op: String
+        package var ok: Bool
+        /// Why not, where it is not ok.
+        package var error: String?
+        /// A JSON document as text: what was asked for.
+        package var answer: String?
+
+        package init(op: String, ok: Bool, error: String? = nil, answer: String? = nil) {
+            self.op = op
+            self.ok = ok
+            self.error = error
+            self.answer = answer
+        }
+    }
+
     package struct Heartbeat: Hashable, Sendable, Codable {
         /// Milliseconds since the last completed pass.
         package var passAgeMilliseconds: Int?
@@ -110,6 +143,8 @@ extension AgentMessage: Codable {
         case "removal_candidates":
             self = .removalCandidates(try envelope.decode(RemovalCandidates.self, forKey: .data))
         case "heartbeat": self = .heartbeat(try envelope.decode(Heartbeat.self, forKey: .data))
+        case "events": self = .events(try envelope.decode(Events.self, forKey: .data))
+        case "op_result": self = .opResult(try envelope.decode(OpResult.self, forKey: .data))
         case "goodbye": self = .goodbye(reason: try envelope.decode(Goodbye.self, forKey: .data).reason)
         default: self = .unrecognised(type: String(type.prefix(64)))
         }
@@ -132,6 +167,8 @@ extension AgentMessage: Codable {
         case .stats(let stats): try put("stats", stats)
         case .removalCandidates(let candidates): try put("removal_candidates", candidates)
         case .heartbeat(let heartbeat): try put("heartbeat", heartbeat)
+        case .events(let events): try put("events", events)
+        case .opResult(let result): try put("op_result", result)
         case .goodbye(let reason): try put("goodbye", Goodbye(reason: reason))
         case .unrecognised(let type): try envelope.encode(type, forKey: .type)
         }

@@ -7,6 +7,10 @@ package enum ControlPlaneMessage: Hashable, Sendable {
     case desiredDelta(Delta)
     case confirmRemoval(revision: Revision)
     case statusAck(batch: Int)
+    /// The history up to this number is kept.
+    case eventAck(upTo: Int)
+    /// A question or an order for this moment; answered by `op_result`.
+    case command(Command)
     case goodbye(Goodbye)
     /// A type of a newer peer: counted, not refused.
     case unrecognised(type: String)
@@ -50,6 +54,26 @@ package enum ControlPlaneMessage: Hashable, Sendable {
             self.resultsIn = resultsIn
             self.digest = digest
             self.items = items
+        }
+    }
+
+    package struct Command: Hashable, Sendable, Codable {
+        package enum Kind: Hashable, Sendable {
+            /// Why is this workload as it is, and what becomes of it?
+            case explain
+            /// Of a newer peer: refused, by its name.
+            case unrecognised(String)
+        }
+
+        /// Chosen by the control plane; comes back with the answer.
+        package var op: String
+        package var kind: Kind
+        package var workload: WorkloadID?
+
+        package init(op: String, kind: Kind, workload: WorkloadID?) {
+            self.op = op
+            self.kind = kind
+            self.workload = workload
         }
     }
 
@@ -110,6 +134,7 @@ extension ControlPlaneMessage: Codable {
     private enum Envelope: String, CodingKey { case type, data }
     private struct RevisionOnly: Codable { var revision: Revision }
     private struct BatchOnly: Codable { var batch: Int }
+    private struct NumberOnly: Codable { var number: Int }
 
     package init(from decoder: any Decoder) throws {
         let envelope = try decoder.container(keyedBy: Envelope.self)
@@ -121,6 +146,8 @@ extension ControlPlaneMessage: Codable {
         case "confirm_removal":
             self = .confirmRemoval(revision: try envelope.decode(RevisionOnly.self, forKey: .data).revision)
         case "status_ack": self = .statusAck(batch: try envelope.decode(BatchOnly.self, forKey: .data).batch)
+        case "event_ack": self = .eventAck(upTo: try envelope.decode(NumberOnly.self, forKey: .data).number)
+        case "command": self = .command(try envelope.decode(Command.self, forKey: .data))
         case "goodbye": self = .goodbye(try envelope.decode(Goodbye.self, forKey: .data))
         default: self = .unrecognised(type: String(type.prefix(64)))
         }
@@ -138,6 +165,8 @@ extension ControlPlaneMessage: Codable {
         case .desiredDelta(let delta): try put("desired_delta", delta)
         case .confirmRemoval(let revision): try put("confirm_removal", RevisionOnly(revision: revision))
         case .statusAck(let batch): try put("status_ack", BatchOnly(batch: batch))
+        case .eventAck(let number): try put("event_ack", NumberOnly(number: number))
+        case .command(let command): try put("command", command)
         case .goodbye(let goodbye): try put("goodbye", goodbye)
         case .unrecognised(let type): try envelope.encode(type, forKey: .type)
         }
@@ -186,6 +215,21 @@ extension ControlPlaneMessage.Delta: Codable {
         try container.encode(resultsIn, forKey: .resultsIn)
         try container.encode(digest, forKey: .digest)
         try container.encode(items, forKey: .put)
+    }
+}
+
+extension ControlPlaneMessage.Command.Kind: Codable {
+    package init(from decoder: any Decoder) throws {
+        let word = try decoder.singleValueContainer().decode(String.self)
+        self = word == "explain" ? .explain : .unrecognised(String(word.prefix(64)))
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        switch self {
+        case .explain: try container.encode("explain")
+        case .unrecognised(let word): try container.encode(word)
+        }
     }
 }
 

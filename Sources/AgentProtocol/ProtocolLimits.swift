@@ -8,6 +8,8 @@ package enum ProtocolLimits {
     package static let messageBytes = 16 * 1024 * 1024
     /// Most items in one `status` message.
     package static let statusBatch = 200
+    /// Most items in one `events` message.
+    package static let eventBatch = 100
     /// Least milliseconds between two `progress` messages of one workload.
     package static let progressIntervalMilliseconds = 250
 }

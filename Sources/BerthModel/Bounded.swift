@@ -10,6 +10,8 @@ extension WorkloadStatus {
         for key in unenforced.keys.sorted().prefix(16) {
             result.unenforced[key.clipped(to: 64)] = unenforced[key]?.clipped(to: 300)
         }
+        result.warnings = warnings.prefix(8).map { $0.clipped(to: 300) }
+        result.writableLayerMB = writableLayerMB?.clamped(to: 0...(1 << 40))
         if case .unrecognised(let word) = phase { result.phase = .unrecognised(word.clipped(to: 64)) }
         return result
     }
@@ -35,6 +37,16 @@ extension HostDescription {
                 storageDriver: engine.storageDriver.clipped(to: 64),
                 runtimes: engine.runtimes.prefix(32).map { $0.clipped(to: 64) })
         }
+        return result
+    }
+}
+
+extension ActionRecord {
+    package func bounded() -> ActionRecord {
+        var result = self
+        result.action = action.clipped(to: 300)
+        result.reason = reason.clipped(to: 300)
+        result.error = error?.clipped(to: 1000)
         return result
     }
 }

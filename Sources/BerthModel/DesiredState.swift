@@ -74,6 +74,11 @@ package struct DesiredState: Hashable, Sendable, Codable {
             hasher.combine(workload.spec.name)
             hasher.combine(workload.spec.restart.rawValue)
             hasher.combine(workload.spec.stopGraceSeconds)
+            hasher.combine(workload.spec.resources.memoryMB)
+            hasher.combine(workload.spec.resources.cpuMillicores)
+            hasher.combine(workload.spec.resources.pids)
+            hasher.combine(workload.spec.rollback?.rawValue ?? "")
+            hasher.combine(workload.spec.restartLimit)
             hasher.combine(workload.spec.fingerprint.text)
         }
         return hasher.finalize()

@@ -16,11 +16,17 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
     package var restart: RestartPolicy
     /// Seconds between the stop signal and the kill; 0 to 600.
     package var stopGraceSeconds: Int
+    /// What happens where a replacement does not come up. Nil means `ifStateless`.
+    package var rollback: RollbackRule?
+    /// Failed starts and deaths without a healthy time between them, after which the workload is given up until it is
+    /// changed or started again; 1 to 1,000,000. Nil: never.
+    package var restartLimit: Int?
 
     package init(
         name: String, image: String, runtime: RuntimeChoice = .init(), resources: Resources = .init(),
         command: [String]? = nil, environment: [String: String] = [:], labels: [String: String] = [:],
-        volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10
+        volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10,
+        rollback: RollbackRule? = nil, restartLimit: Int? = nil
     ) {
         self.name = name
         self.image = image
@@ -32,19 +38,19 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         self.volumes = volumes
         self.restart = restart
         self.stopGraceSeconds = stopGraceSeconds
+        self.rollback = rollback
+        self.restartLimit = restartLimit
     }
 
     /// Everything that an engine container cannot change after its creation. A container with another fingerprint is
-    /// replaced.
+    /// replaced. Memory, cpu and pids are not in it: they are compared with what the Engine says and changed on the
+    /// container that is there, so a resize never costs its writable layer.
     package var fingerprint: Fingerprint {
         var hasher = Fingerprint.Hasher()
         hasher.combine(image)
         hasher.combine(runtime.name)
         hasher.combine(runtime.necessity.rawValue)
-        hasher.combine(resources.memoryMB)
-        hasher.combine(resources.cpuMillicores)
         hasher.combine(resources.diskMB)
-        hasher.combine(resources.pids)
         hasher.combine(command == nil ? 0 : 1)
         hasher.combine(command ?? [])
         hasher.combine(environment)
@@ -71,6 +77,9 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         }
         if let problem = resources.problem { return problem }
         if !(0...600).contains(stopGraceSeconds) { return "stop_grace_seconds: expected 0 to 600" }
+        if let restartLimit, !(1...1_000_000).contains(restartLimit) {
+            return "restart_limit: expected 1 to 1000000, found \(restartLimit)"
+        }
         if let key = labels.keys.first(where: { $0.isEmpty || $0.hasPrefix("berth.") }) {
             return "labels: the key \"\(key.prefix(80))\" is empty or reserved"
         }
@@ -169,6 +178,14 @@ package struct VolumeMount: Hashable, Sendable, Codable {
     /// Only names that this system gives out: a path or another program's volume can never be asked for.
     package static func name(for workload: WorkloadID) -> String { "berth-\(workload.text)" }
 
+    /// For a volume that an image declares at `path`. A name instead of the Engine's anonymous one: it is found again
+    /// whatever became of the container, and `docker rm -v` does not take it away.
+    package static func name(for workload: WorkloadID, imageVolumeAt path: String) -> String {
+        var hasher = Fingerprint.Hasher()
+        hasher.combine(path)
+        return "\(name(for: workload))-\(hasher.finalize())"
+    }
+
     var problem: String? {
         let allowed = volume.utf8.allSatisfy { byte in
             switch byte {
@@ -186,6 +203,13 @@ package struct VolumeMount: Hashable, Sendable, Codable {
         }
         return nil
     }
+}
+
+/// Whether the container that was replaced may serve again where its replacement does not come up.
+package enum RollbackRule: String, Hashable, Sendable, Codable {
+    /// Only where neither of the two can write to a volume: the new version may have changed what it found there.
+    case ifStateless
+    case always
 }
 
 /// When the agent starts a container again whose main process ended.

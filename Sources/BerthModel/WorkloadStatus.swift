@@ -42,8 +42,11 @@ package enum WorkloadPhase: Hashable, Sendable, Codable {
 /// What the agent last knew of one workload. The latest one counts; it is sent until it is acknowledged.
 package struct WorkloadStatus: Hashable, Sendable, Codable {
     package var workload: WorkloadID
-    /// The generation that this status speaks of: wishes of a later one are not yet reflected.
+    /// The generation that the agent has accepted and works towards; this status speaks of it.
     package var generation: Generation
+    /// The last generation that was carried out: what it wanted was seen on the Engine. Never goes down, and never
+    /// passes `generation`. 0 where none was yet.
+    package var observedGeneration: Generation
     package var phase: WorkloadPhase
     /// A fixed word for programs, for example `image_pull_failed`; nil where all is well.
     package var reason: String?
@@ -65,15 +68,23 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
     package var startedAt: Double?
     /// Limits that this host does not enforce, each with the reason.
     package var unenforced: [String: String]
+    /// MiB that the container has written outside its volumes, rounded up: what a replacement would leave behind. Nil
+    /// where it was not measured yet.
+    package var writableLayerMB: Int?
+    /// What a person should know before it costs them something.
+    package var warnings: [String]
 
     package init(
-        workload: WorkloadID, generation: Generation, phase: WorkloadPhase, reason: String? = nil,
-        message: String? = nil, engineContainer: EngineContainerID? = nil, imageID: String? = nil,
+        workload: WorkloadID, generation: Generation, observedGeneration: Generation = 0, phase: WorkloadPhase,
+        reason: String? = nil, message: String? = nil, engineContainer: EngineContainerID? = nil,
+        imageID: String? = nil,
         address: String? = nil, exitCode: Int? = nil, outOfMemory: Bool = false, restarts: Int = 0,
-        volumeKept: Bool? = nil, since: Double = 0, startedAt: Double? = nil, unenforced: [String: String] = [:]
+        volumeKept: Bool? = nil, since: Double = 0, startedAt: Double? = nil, unenforced: [String: String] = [:],
+        writableLayerMB: Int? = nil, warnings: [String] = []
     ) {
         self.workload = workload
         self.generation = generation
+        self.observedGeneration = observedGeneration
         self.phase = phase
         self.reason = reason
         self.message = message
@@ -87,6 +98,28 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
         self.since = since
         self.startedAt = startedAt
         self.unenforced = unenforced
+        self.writableLayerMB = writableLayerMB
+        self.warnings = warnings
+    }
+
+    /// What a peer of another version does not say is as good as not known.
+    package init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        func optional<Value: Decodable>(_ key: CodingKeys) throws -> Value? {
+            try fields.decodeIfPresent(Value.self, forKey: key)
+        }
+        self.init(
+            workload: try fields.decode(WorkloadID.self, forKey: .workload),
+            generation: try fields.decode(Generation.self, forKey: .generation),
+            observedGeneration: try optional(.observedGeneration) ?? 0,
+            phase: try fields.decode(WorkloadPhase.self, forKey: .phase),
+            reason: try optional(.reason), message: try optional(.message),
+            engineContainer: try optional(.engineContainer), imageID: try optional(.imageID),
+            address: try optional(.address), exitCode: try optional(.exitCode),
+            outOfMemory: try optional(.outOfMemory) ?? false, restarts: try optional(.restarts) ?? 0,
+            volumeKept: try optional(.volumeKept), since: try optional(.since) ?? 0,
+            startedAt: try optional(.startedAt), unenforced: try optional(.unenforced) ?? [:],
+            writableLayerMB: try optional(.writableLayerMB), warnings: try optional(.warnings) ?? [])
     }
 
     /// Equal apart from the moment: nothing worth sending again.

@@ -28,7 +28,9 @@ package enum PresentedStatus: String, Hashable, Sendable {
     package static func isSettled(_ status: WorkloadStatus?, at generation: Generation) -> Bool {
         guard let status, status.generation >= generation else { return false }
         switch status.phase {
-        case .running, .stopped, .failed, .removed: return true
+        case .failed: return true
+        case .running, .stopped, .removed:
+            return status.observedGeneration >= generation || status.reason == "rolled_back"
         // Of a container that cannot be seen nothing is known.
         case .waiting: return status.reason != nil && status.reason != "engine_does_not_answer"
         case .backoff, .pulling, .creating, .starting, .stopping, .unrecognised: return false

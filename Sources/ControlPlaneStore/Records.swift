@@ -63,10 +63,13 @@ package struct AgentRecord: Hashable, Sendable {
     package var epoch: Int
     package var createdAt: Double
     package var lastSeenAt: Double
+    /// Since when two processes were seen to use this identity; nil where that is not so.
+    package var frozenAt: Double?
 
     package init(
         id: AgentID, userID: String, name: String, details: String, tags: [String], isShared: Bool,
-        host: HostDescription, revision: Revision = .none, epoch: Int = 0, createdAt: Double, lastSeenAt: Double
+        host: HostDescription, revision: Revision = .none, epoch: Int = 0, createdAt: Double, lastSeenAt: Double,
+        frozenAt: Double? = nil
     ) {
         self.id = id
         self.userID = userID
@@ -79,6 +82,7 @@ package struct AgentRecord: Hashable, Sendable {
         self.epoch = epoch
         self.createdAt = createdAt
         self.lastSeenAt = lastSeenAt
+        self.frozenAt = frozenAt
     }
 }
 

@@ -48,7 +48,8 @@ enum Rows {
             id: AgentID(validated: row["id"]), userID: row["user_id"], name: row["name"], details: row["details"],
             tags: (try? value(row["tags"])) ?? [], isShared: row["is_shared"],
             host: (try? value(row["host"])) ?? HostDescription(), revision: Revision(row["revision"]),
-            epoch: row["epoch"], createdAt: row["created_at"], lastSeenAt: row["last_seen_at"])
+            epoch: row["epoch"], createdAt: row["created_at"], lastSeenAt: row["last_seen_at"],
+            frozenAt: row["frozen_at"])
     }
 
     static func container(_ row: Row) throws -> ContainerRecord {

@@ -244,6 +244,9 @@ extension SQLiteStore {
                 var latest = status
                 // Gone from the host, known to its owner: the id stays until there is a new one.
                 latest.engineContainer = status.engineContainer ?? before?.engineContainer
+                // An agent that lost its memory may know less than was true before; never more than it accepted.
+                latest.observedGeneration = min(
+                    latest.generation, max(latest.observedGeneration, before?.observedGeneration ?? 0))
                 container.observed = latest
                 container.everRan = container.everRan || status.startedAt != nil
                 let isRemoved =

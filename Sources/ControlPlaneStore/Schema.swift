@@ -77,6 +77,23 @@ enum Schema {
                     CREATE INDEX container_unplaced ON container(created_at) WHERE agent_id IS NULL;
                     """)
         }
+        migrator.registerMigration("2 history and frozen identities") { database in
+            try database.create(table: "action") { table in
+                table.autoIncrementedPrimaryKey("id")
+                table.column("agent_id", .text).notNull().references("agent")
+                table.column("process", .text).notNull()
+                table.column("number", .integer).notNull()
+                table.column("container_id", .text).notNull().references("container")
+                table.column("record", .text).notNull()
+                // Sent again after a lost answer, kept once.
+                table.uniqueKey(["agent_id", "process", "number"])
+            }
+            try database.execute(sql: "CREATE INDEX action_container ON action(container_id, id)")
+            try database.alter(table: "agent") { table in
+                // Two processes use this identity: no session before a person has looked.
+                table.add(column: "frozen_at", .double)
+            }
+        }
         return migrator
     }
 }

@@ -27,5 +27,8 @@ struct AgentCommand: AsyncParsableCommand {
             the state directory, 77 missing rights, 78 unusable configuration.
             """,
         version: AgentVersion.text,
-        subcommands: [Register.self, Run.self, Status.self, CheckConfig.self, Version.self])
+        subcommands: [
+            Register.self, Run.self, Status.self, PlanCommand.self, Explain.self, History.self, CheckConfig.self,
+            Version.self,
+        ])
 }

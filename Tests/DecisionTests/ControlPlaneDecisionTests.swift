@@ -1,5 +1,6 @@
 import BerthModel
 import ControlPlaneCore
+import Simulation
 import Testing
 
 @Suite struct ControlPlaneDecisions {
@@ -26,7 +27,7 @@ import Testing
         for name in ["", "a_b", "a b", "ä", "a/b", String(repeating: "x", count: 65), "a\n"] {
             #expect(!ContainerName.isValid(name))
         }
-        var random = TestRandom(seed: 1)
+        var random = SplitMix(seed: 1)
         for _ in 0..<200 { #expect(ContainerName.isValid(ContainerName.generated(using: &random))) }
     }
 

@@ -10,7 +10,7 @@ import Testing
         Sample.plan([desired], host, memory: memory).steps.first?.action
     }
 
-    private let newSpec = Sample.spec(memory: 512)
+    private let newSpec = Sample.spec(version: 2)
     private let old = Sample.container("old", Sample.up())
 
     @Test func `nothing there and no image: pull`() {
@@ -84,7 +84,7 @@ import Testing
         let good = Sample.container("good", .exited(.init(code: 0, startedAt: 100, finishedAt: 200)))
         let dud = Sample.container(
             "dud", .exited(.init(code: 1, startedAt: 300, finishedAt: 301)), generation: 2,
-            spec: Sample.spec(memory: 400))
+            spec: Sample.spec(version: 4))
         let wanted = Sample.desired(generation: 3, spec: newSpec)
         #expect(action(wanted, Sample.host([good, dud])) == .remove(.init(validated: "dud")))
         let running = Sample.container("new", Sample.up(60), generation: 3, spec: newSpec)
@@ -95,7 +95,7 @@ import Testing
         let order = ContainerOrder(
             name: "x", workload: Sample.id, generation: 1, attempt: 1, spec: Sample.spec(), imageID: "i",
             engineRuntime: "runc",
-            fellBackTo: nil, existingVolumes: [])
+            fellBackTo: nil, volumes: [], existingVolumes: [], limits: EngineLimits(memory: 1, nanoCPUs: 1, pids: 1))
         let step = Step(workload: Sample.id, generation: 1, action: .create(order), reason: "")
         let lost = StepFailure(reason: "create_failed_timeout", message: "", isPermanent: false, mayHaveHappened: true)
         let memory = ReconcileMemory().launching(step)
@@ -114,7 +114,7 @@ import Testing
     }
 
     @Test func `a candidate of a generation that is no longer wanted is removed before the next is made`() {
-        let abandoned = Sample.container("never", .created, generation: 2, spec: Sample.spec(memory: 400))
+        let abandoned = Sample.container("never", .created, generation: 2, spec: Sample.spec(version: 4))
         let wanted = Sample.desired(generation: 3, spec: newSpec)
         #expect(action(wanted, Sample.host([old, abandoned])) == .remove(.init(validated: "never")))
     }

@@ -6,12 +6,13 @@ enum Sample {
     static let id = WorkloadID(validated: "11111111-aaaa")
     static let volume = "berth-11111111-aaaa"
 
-    static func spec(memory: Int = 256, image: String = "alpine:latest", restart: RestartPolicy = .always)
-        -> WorkloadSpec
-    {
+    static func spec(
+        memory: Int = 256, version: Int = 1, image: String = "alpine:latest", restart: RestartPolicy = .always,
+        volumes: [VolumeMount] = [VolumeMount(volume: volume, path: "/root")]
+    ) -> WorkloadSpec {
         WorkloadSpec(
             name: "one", image: image, runtime: RuntimeChoice(name: "runc"), resources: Resources(memoryMB: memory),
-            volumes: [VolumeMount(volume: volume, path: "/root")], restart: restart)
+            environment: ["VERSION": String(version)], volumes: volumes, restart: restart)
     }
 
     static func desired(
@@ -27,7 +28,9 @@ enum Sample {
         ObservedContainer(
             id: EngineContainerID(validated: name), name: name, workload: id, generation: generation,
             fingerprint: spec.fingerprint, attempt: attempt, state: state, imageID: "sha256:1",
-            writableVolumes: spec.volumes.map(\.volume), address: "10.0.0.2")
+            mounts: spec.volumes.map { ObservedMount(volume: $0.volume, path: $0.path, access: $0.access) },
+            settings: ObservedSettings(runtime: "runc", limits: EngineLimits(spec.resources, cpus: 2)),
+            address: "10.0.0.2")
     }
 
     static func host(
@@ -35,7 +38,9 @@ enum Sample {
         images: [String: ImagePresence] = ["alpine:latest": .present(imageID: "sha256:1")],
         runtimes: [String: String] = ["runc": "runc"], volumes: Set<String> = []
     ) -> ObservedHost {
-        ObservedHost(managed: containers, foreignWriters: writers, images: images, runtimes: runtimes, volumes: volumes)
+        ObservedHost(
+            managed: containers, foreignWriters: writers, images: images, runtimes: runtimes, liveRuntimes: ["runc"],
+            volumes: volumes, cpus: 2)
     }
 
     static func up(_ seconds: Int = 60) -> ContainerState { .running(startedAt: 1, upFor: .seconds(seconds)) }

@@ -32,7 +32,7 @@ final class Folder: Sendable {
 
     @Test func `what was saved is loaded, and nothing where nothing was`() throws {
         let folder = try Folder()
-        let store = DesiredStateStore(directory: folder.path)
+        let store = DesiredStateStore(directory: folder.path, agent: AgentID(validated: "mine"))
         #expect(store.load(log: log) == .nothing)
         for revision in 1...3 {
             try store.save(held(revision))
@@ -47,7 +47,7 @@ final class Folder: Sendable {
     @Test(arguments: ["", "{", "null", "[]", #"{"schema":1}"#, #"{"schema":99,"checksum":"x","held":{}}"#, "\0\0\0\0"])
     func `a file that cannot be read is set aside, and the one before it counts`(damage: String) throws {
         let folder = try Folder()
-        let store = DesiredStateStore(directory: folder.path)
+        let store = DesiredStateStore(directory: folder.path, agent: AgentID(validated: "mine"))
         try store.save(held(1))
         try store.save(held(2))
         try folder.write("desired.json", damage)
@@ -59,7 +59,7 @@ final class Folder: Sendable {
 
     @Test func `a single changed value is noticed`() throws {
         let folder = try Folder()
-        let store = DesiredStateStore(directory: folder.path)
+        let store = DesiredStateStore(directory: folder.path, agent: AgentID(validated: "mine"))
         try store.save(held(1))
         let text = try String(contentsOfFile: folder.path + "/desired.json", encoding: .utf8)
         try folder.write("desired.json", text.replacingOccurrences(of: "alpine", with: "alpone"))
@@ -68,7 +68,7 @@ final class Folder: Sendable {
 
     @Test func `a crash between the two renames loses nothing`() throws {
         let folder = try Folder()
-        let store = DesiredStateStore(directory: folder.path)
+        let store = DesiredStateStore(directory: folder.path, agent: AgentID(validated: "mine"))
         try store.save(held(1))
         try FileManager.default.moveItem(
             atPath: folder.path + "/desired.json", toPath: folder.path + "/desired.json.previous")

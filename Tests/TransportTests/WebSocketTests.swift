@@ -245,7 +245,7 @@ private func frame(_ first: UInt8, _ payload: [UInt8], masked: Bool = true) -> [
 
     @Test func `a peer that has fallen silent is given up on`() async throws {
         let server = try await EchoServer(
-            keepalive: .init(pingEvery: .milliseconds(50), giveUpAfter: .milliseconds(150)))
+            keepalive: .init(pingEvery: .milliseconds(50), giveUpAfter: .milliseconds(1000)))
         // Raw: answers no ping.
         let answer = try await withTimeout { try await server.raw(handshake) }
         #expect(answer.contains(0x89), "it was pinged first")

@@ -32,6 +32,13 @@ package struct Step: Hashable, Sendable {
         case create(ContainerOrder)
         case start(EngineContainerID)
         case stop(EngineContainerID, graceSeconds: Int)
+        /// Changes limits and takes the restart policy back, on the container that is there.
+        case update(EngineContainerID, EngineLimits)
+        /// Gives it back the network that somebody took from it.
+        case connect(EngineContainerID)
+        /// Kills what is left in the container's own cgroup: a start that hangs, or processes that outlived their
+        /// container.
+        case endProcesses(EngineContainerID)
         /// Never with its volumes: `v=1` is not a thing this system can say.
         case remove(EngineContainerID)
     }
@@ -62,12 +69,16 @@ package struct ContainerOrder: Hashable, Sendable {
     /// The Engine's name of the runtime.
     package var engineRuntime: String
     package var fellBackTo: String?
+    /// The spec's volumes, those that the image declares, and those that the container before had beside them.
+    package var volumes: [VolumeMount]
     /// Volumes that exist already: mounted without copying image content into them.
     package var existingVolumes: Set<String>
+    package var limits: EngineLimits
 
     package init(
         name: String, workload: WorkloadID, generation: Generation, attempt: Int, spec: WorkloadSpec,
-        imageID: String, engineRuntime: String, fellBackTo: String?, existingVolumes: Set<String>
+        imageID: String, engineRuntime: String, fellBackTo: String?, volumes: [VolumeMount],
+        existingVolumes: Set<String>, limits: EngineLimits
     ) {
         self.name = name
         self.workload = workload
@@ -77,7 +88,9 @@ package struct ContainerOrder: Hashable, Sendable {
         self.imageID = imageID
         self.engineRuntime = engineRuntime
         self.fellBackTo = fellBackTo
+        self.volumes = volumes
         self.existingVolumes = existingVolumes
+        self.limits = limits
     }
 
     /// Unique and deterministic, so that a create that was lost finds its own name again. Starts with a letter and is
@@ -109,7 +122,7 @@ package struct StepOutcome: Hashable, Sendable {
 }
 
 /// Why a step failed, as far as deciding and reporting need it.
-package struct StepFailure: Hashable, Sendable {
+package struct StepFailure: Hashable, Sendable, Codable {
     /// A fixed word: `image_pull_failed`, `create_failed`, …
     package var reason: String
     package var message: String
@@ -117,11 +130,16 @@ package struct StepFailure: Hashable, Sendable {
     package var isPermanent: Bool
     /// True where the call may still have had, or may yet have, its effect.
     package var mayHaveHappened: Bool
+    /// True where the Engine gave no answer within the call's deadline.
+    package var timedOut: Bool
 
-    package init(reason: String, message: String, isPermanent: Bool, mayHaveHappened: Bool = false) {
+    package init(
+        reason: String, message: String, isPermanent: Bool, mayHaveHappened: Bool = false, timedOut: Bool = false
+    ) {
         self.reason = reason
         self.message = message
         self.isPermanent = isPermanent
         self.mayHaveHappened = mayHaveHappened
+        self.timedOut = timedOut
     }
 }

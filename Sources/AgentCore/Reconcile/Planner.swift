@@ -47,8 +47,8 @@ package enum Planner {
     private static func urgency(of step: Step) -> Int {
         switch step.action {
         case .start: 0
-        case .stop: 1
-        case .create: 2
+        case .stop, .endProcesses, .connect: 1
+        case .update, .create: 2
         case .pull: 3
         case .remove: 4
         }
@@ -60,7 +60,7 @@ extension Step {
     package var isLaunch: Bool {
         switch action {
         case .create, .start: true
-        case .pull, .stop, .remove: false
+        case .pull, .stop, .update, .connect, .endProcesses, .remove: false
         }
     }
 }

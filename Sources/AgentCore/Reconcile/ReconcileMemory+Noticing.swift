@@ -1,8 +1,8 @@
 package import BerthModel
 
 extension ReconcileMemory {
-    /// Learns from a look at the Engine: counts each death of a container that was seen running under this generation,
-    /// once; forgets the failures of a container that has been up for long.
+    /// Learns from a look at the Engine: counts each death of a container that was started or seen running under this
+    /// generation, once; sees which one proved itself; forgets the failures of a container that has been up for long.
     ///
     /// - Parameter random: uniform in 0 ..< 1.
     package func noticing(
@@ -10,17 +10,49 @@ extension ReconcileMemory {
     ) -> ReconcileMemory {
         var next = self
         for container in observed.managed {
-            guard let workload = desired.workloads[container.workload], workload.wish == .running,
-                container.fingerprint == workload.spec.fingerprint
-            else { continue }
+            guard let workload = desired.workloads[container.workload], workload.wish == .running else { continue }
+            var memory = next.memory(of: workload)
+            let before = memory
+            let isWanted = container.fingerprint == workload.spec.fingerprint
             switch container.state {
-            case .running(_, let upFor):
-                next = next.seenRunning(workload, container: container.id, upFor: upFor)
-            case .exited(let exit) where next.memory(of: workload).seenRunning == container.id:
-                next = next.countingDeath(of: workload, exit: exit, now: now, random: random)
+            case .running(_, let upFor, let health):
+                if isWanted { memory.sawRunning(container.id, upFor: upFor, health: health) }
+                if memory.seenRunning == container.id, upFor >= Self.healthyAfter {
+                    memory.failures = 0
+                    memory.lastFailure = nil
+                }
+            case .exited(let exit) where memory.seenRunning == container.id && memory.countedDeath != exit:
+                memory.died(exit, now: now) { Self.delay(failures: $0, permanent: false, random: random) }
+                if isWanted, !memory.isProven { memory.failedStarts += 1 }
             default: break
             }
+            if memory != before { next.workloads[workload.id] = memory }
         }
         return next
+    }
+}
+
+extension ReconcileMemory.WorkloadMemory {
+    fileprivate mutating func sawRunning(
+        _ container: EngineContainerID, upFor: Milliseconds, health: ContainerState.Health
+    ) {
+        // Once rolled back, the one that serves is the one whose death counts.
+        if failedStarts == 0 || seenRunning == nil { seenRunning = container }
+        switch WorkloadPlanner.proof(upFor: upFor, health: health) {
+        case .proven: isProven = true
+        case .failed where !isProven && failedStarts == 0: failedStarts = 1
+        case .failed, .pending: break
+        }
+    }
+
+    /// Counts the death of a main process, once, and says when the next start is due.
+    fileprivate mutating func died(
+        _ exit: ContainerState.Exit, now: MonotonicInstant, delay: (Int) -> Milliseconds
+    ) {
+        countedDeath = exit
+        restarts += 1
+        failures += 1
+        // The first death after a healthy time is answered at once: most are a restart that somebody wanted.
+        notBefore = failures == 1 ? now : now + delay(failures - 1)
     }
 }

@@ -3,40 +3,57 @@ package import BerthModel
 /// What the Engine cannot tell: failures with their delays, and what is in flight. A value that passes grow.
 package struct ReconcileMemory: Hashable, Sendable {
     package struct WorkloadMemory: Hashable, Sendable {
+        /// The generation that all below but `observedGeneration` belongs to: a new one starts afresh.
+        package var generation: Generation
+        /// The last generation that was carried out.
+        package var observedGeneration: Generation = 0
         /// Failures and deaths without a healthy time between them.
         package var failures = 0
         /// No step that could fail again before this moment.
         package var notBefore: MonotonicInstant?
         package var lastFailure: StepFailure?
-        /// The generation that the failures belong to: a new one starts afresh.
-        package var generation: Generation
         /// The death that was counted last, so that one death is counted once.
         package var countedDeath: ContainerState.Exit?
         /// Deaths that were answered by a start.
         package var restarts = 0
         /// Engine containers that were created for this generation.
         package var attempts = 0
-        /// The engine container that was seen up under this generation: only its end is a death.
+        /// The engine container that was started or seen up under this generation: only its end is a death.
         package var seenRunning: EngineContainerID?
+        /// A container of this generation was up for long enough: what it replaced is not needed as a way back.
+        package var isProven = false
+        /// Starts of this generation that failed and deaths before it had proved itself: after one, the rollback rule.
+        package var failedStarts = 0
+        /// The container whose start did not answer in time.
+        package var hungStart: EngineContainerID?
+        /// The runtime would not change a container that runs, whatever it is known to do: it is stopped for it.
+        package var refusesLiveChange = false
+        /// When limits and when the network were last put right: what does not stay right is not done over and over.
+        package var lastUpdate: MonotonicInstant?
+        package var lastConnect: MonotonicInstant?
 
-        package init(generation: Generation) { self.generation = generation }
+        package init(generation: Generation, observedGeneration: Generation = 0) {
+            self.generation = generation
+            self.observedGeneration = observedGeneration
+        }
     }
 
-    package private(set) var workloads: [WorkloadID: WorkloadMemory] = [:]
+    package var workloads: [WorkloadID: WorkloadMemory] = [:]
     package private(set) var inFlight: [WorkloadID: Step] = [:]
     /// Until when a create whose answer never came may still have its effect.
-    package private(set) var lateCreates: [WorkloadID: MonotonicInstant] = [:]
+    package var lateCreates: [WorkloadID: MonotonicInstant] = [:]
     private static let lateCreateWindow = Milliseconds.seconds(120)
 
     /// A container that ran this long was healthy: its next death is the first one again.
     package static let healthyAfter = Milliseconds.seconds(600)
-    private static let longestDelay = 300_000
+    static let longestDelay = 300_000
 
     package init() {}
 
     package func memory(of workload: DesiredWorkload) -> WorkloadMemory {
-        if let known = workloads[workload.id], known.generation == workload.generation { return known }
-        return WorkloadMemory(generation: workload.generation)
+        let known = workloads[workload.id]
+        if let known, known.generation == workload.generation { return known }
+        return WorkloadMemory(generation: workload.generation, observedGeneration: known?.observedGeneration ?? 0)
     }
 
     package func launching(_ step: Step) -> ReconcileMemory {
@@ -56,61 +73,19 @@ package struct ReconcileMemory: Hashable, Sendable {
         var memory = next.workloads[step.workload] ?? WorkloadMemory(generation: step.generation)
         if memory.generation != step.generation {
             if memory.generation > step.generation { return next }
-            memory = WorkloadMemory(generation: step.generation)
+            memory = WorkloadMemory(generation: step.generation, observedGeneration: memory.observedGeneration)
         }
         switch outcome.result {
-        case .succeeded:
-            switch step.action {
-            case .start(let id):
-                memory.lastFailure = nil
-                // Its end is a death, even where it came before anybody saw it up.
-                memory.seenRunning = id
-            case .create: memory.attempts += 1
-            case .pull, .stop, .remove: break
-            }
+        case .succeeded: memory.succeeded(step.action, now: now)
         case .superseded, .cancelled:
             // Never at once again: what was overtaken is looked at first.
             memory.notBefore = now + Milliseconds(200)
         case .failed(let failure):
-            memory.failures += 1
-            memory.lastFailure = failure
-            memory.notBefore =
-                now + Self.delay(failures: memory.failures, permanent: failure.isPermanent, random: random)
+            memory.failed(step.action, failure, now: now) { failures in
+                Self.delay(failures: failures, permanent: failure.isPermanent, random: random)
+            }
         }
         next.workloads[step.workload] = memory
-        return next
-    }
-
-    /// Counts the death of a main process, once, and says when the next start is due.
-    func countingDeath(
-        of workload: DesiredWorkload, exit: ContainerState.Exit, now: MonotonicInstant, random: Double
-    ) -> ReconcileMemory {
-        var memory = memory(of: workload)
-        guard memory.countedDeath != exit else { return self }
-        memory.countedDeath = exit
-        memory.restarts += 1
-        memory.failures += 1
-        // The first death after a healthy time is answered at once: most are a restart that somebody wanted.
-        memory.notBefore =
-            memory.failures == 1
-            ? now : now + Self.delay(failures: memory.failures - 1, permanent: false, random: random)
-        var next = self
-        next.workloads[workload.id] = memory
-        return next
-    }
-
-    func seenRunning(
-        _ workload: DesiredWorkload, container: EngineContainerID, upFor: Milliseconds
-    ) -> ReconcileMemory {
-        var memory = memory(of: workload)
-        memory.seenRunning = container
-        if upFor >= Self.healthyAfter {
-            memory.failures = 0
-            memory.lastFailure = nil
-        }
-        guard workloads[workload.id] != memory else { return self }
-        var next = self
-        next.workloads[workload.id] = memory
         return next
     }
 
@@ -124,9 +99,59 @@ package struct ReconcileMemory: Hashable, Sendable {
         return next
     }
 
+    /// Keeps which generations a plan found carried out.
+    package func keeping(_ statuses: [WorkloadStatus]) -> ReconcileMemory {
+        var next = self
+        for status in statuses where status.observedGeneration > 0 {
+            var memory = next.workloads[status.workload] ?? WorkloadMemory(generation: status.generation)
+            guard status.observedGeneration > memory.observedGeneration else { continue }
+            memory.observedGeneration = status.observedGeneration
+            next.workloads[status.workload] = memory
+        }
+        return next
+    }
+
     /// 1 s doubling to 5 min, upper half at random; what cannot help by trying is tried every 5 min.
-    private static func delay(failures: Int, permanent: Bool, random: Double) -> Milliseconds {
+    static func delay(failures: Int, permanent: Bool, random: Double) -> Milliseconds {
         let ceiling = permanent ? longestDelay : min(longestDelay, 1000 << min(max(failures - 1, 0), 12))
         return Milliseconds(ceiling / 2 + Int(Double(ceiling / 2) * random))
+    }
+}
+
+extension ReconcileMemory.WorkloadMemory {
+    fileprivate mutating func succeeded(_ action: Step.Action, now: MonotonicInstant) {
+        switch action {
+        case .start(let id):
+            lastFailure = nil
+            // Its end is a death, even where it came before anybody saw it up.
+            seenRunning = id
+        case .stop(let id, _):
+            // What was stopped on purpose did not die.
+            if seenRunning == id { seenRunning = nil }
+        case .create: attempts += 1
+        case .update: lastUpdate = now
+        case .connect: lastConnect = now
+        case .endProcesses(let id): if hungStart == id { hungStart = nil }
+        case .pull, .remove: break
+        }
+    }
+
+    fileprivate mutating func failed(
+        _ action: Step.Action, _ failure: StepFailure, now: MonotonicInstant, delay: (Int) -> Milliseconds
+    ) {
+        switch action {
+        case .update where !refusesLiveChange && !failure.mayHaveHappened:
+            // Not a failure yet: it is tried once more while the container is stopped.
+            refusesLiveChange = true
+            return
+        case .start(let id):
+            if failure.timedOut { hungStart = id }
+            // An Engine that went away in the middle says nothing about the container.
+            if failure.timedOut || !failure.mayHaveHappened { failedStarts += 1 }
+        default: break
+        }
+        failures += 1
+        lastFailure = failure
+        notBefore = now + delay(failures)
     }
 }

@@ -97,6 +97,14 @@ struct AgentRoutes: Sendable {
     }
 
     func start(_ agent: AgentRecord) async throws -> Response {
+        if agent.frozenAt != nil {
+            try await store.unfreeze(agent.id)
+            return .json(
+                .object([
+                    "message": .string("the agent may connect again; it does so by itself within five minutes"),
+                    "id": .string("agent:\(agent.id)"), "name": .string(agent.name), "status": .string("offline"),
+                ]))
+        }
         guard await gateway.isOnline(agent.id) else {
             throw APIError(
                 .conflict, "agent is offline",

@@ -17,6 +17,8 @@ struct ContainerRoutes: Sendable {
         group.post("containers", use: create)
         group.get("containers", use: list)
         group.get("containers/:id", use: get)
+        group.get("containers/:id/explain", use: explain)
+        group.get("containers/:id/history", use: history)
         group.post("containers/:id/start", use: start)
         group.post("containers/:id/stop", use: stop)
         group.patch("containers/:id", use: update)
@@ -210,7 +212,8 @@ struct ContainerRoutes: Sendable {
         var fields: [String: JSONValue] = [
             "message": .string("settings updated"), "restarted": .bool(restarted), "container": await present(now),
         ]
-        if !body.warnings.isEmpty { fields["warnings"] = .array(body.warnings.map { .string($0) }) }
+        let warnings = body.warnings + leftBehind(outcome)
+        if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
         guard outcome.isConfirmed else {
             fields["message"] = .string(
                 "settings will be applied\(await gateway.isOnline(now.agent) ? "" : " when the host reconnects")")
@@ -225,6 +228,17 @@ struct ContainerRoutes: Sendable {
                 ])
         }
         return .json(.object(fields))
+    }
+
+    /// A change that needs another container leaves behind what the old one wrote outside its volumes.
+    private func leftBehind(_ outcome: ContainerService.Outcome) -> [String] {
+        guard outcome.before.spec.fingerprint != outcome.container.spec.fingerprint,
+            let written = outcome.before.observed?.writableLayerMB, written > 0
+        else { return [] }
+        return [
+            "\(written) MiB written outside \(outcome.container.spec.volumes.map(\.path).joined(separator: ", "))"
+                + " do not come along: this change needs another container"
+        ]
     }
 
     private func pending(_ container: ContainerRecord, _ what: String) async -> Response {
@@ -271,7 +285,7 @@ struct ContainerRoutes: Sendable {
         return text
     }
 
-    private func find(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {
+    func find(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {
         switch try await store.find(try Self.id(context), of: caller.user.id) {
         case .found(let container): return container
         case .notFound: throw APIError.containerNotFound

@@ -45,9 +45,15 @@ struct SocketGate: Sendable {
 
     private func agent(_ id: AgentID?, _ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
         guard let (_, found) = try await authenticate(head) else { return Self.refusal(.unauthorized, "unauthorized") }
-        guard let id, try await store.agent(id) != nil else { return Self.refusal(.notFound, "agent not found") }
+        guard let id, let agent = try await store.agent(id) else { return Self.refusal(.notFound, "agent not found") }
         guard found.token.scopes.contains(.agent), found.token.agent == id else {
             return Self.refusal(.forbidden, "the token is not this agent's")
+        }
+        guard agent.frozenAt == nil else {
+            return Self.refusal(
+                .conflict,
+                "two programs use this agent's identity; register one of them anew, then start the agent entry",
+                retryAfter: 300)
         }
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
         guard offered.contains(where: { $0 == ProtocolLimits.subprotocol }) else {

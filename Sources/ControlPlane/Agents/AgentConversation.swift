@@ -98,9 +98,10 @@ struct AgentConversation: Sendable {
             .welcome(.init(epoch: opened.epoch, heartbeatSeconds: heartbeatSeconds, serverTime: Timestamp.now())))
         let desired = try await store.desiredState(of: agent)
         let holdsTheSame = hello.heldRevision == desired.revision && hello.heldDigest == desired.digest
-        await epoch.opened(opened.epoch, sent: holdsTheSame ? desired.revision : nil)
+        let process = String(hello.process.prefix(64))
+        await epoch.opened(opened.epoch, process: process, sent: holdsTheSame ? desired.revision : nil)
         if !holdsTheSame { await outgoing.markDesired() }
-        await gateway.opened(opened.agent, epoch: opened.epoch, outgoing: outgoing)
+        await gateway.opened(opened.agent, epoch: opened.epoch, process: process, outgoing: outgoing)
     }
 
     private func act(
@@ -122,6 +123,13 @@ struct AgentConversation: Sendable {
             await gateway.refused(agent, nack)
             // A whole message was refused: start over with a snapshot, but not in a tight circle.
             if nack.workload == nil { await outgoing.markDesired(after: await epoch.startOver()) }
+        case .events(let events) where events.items.count > ProtocolLimits.eventBatch:
+            await writer.close(
+                code: ProtocolCloseCode.malformed, reason: "more than \(ProtocolLimits.eventBatch) events at once")
+        case .events(let events):
+            try await gateway.heard(events, from: agent, process: await epoch.process)
+            if let last = events.items.map(\.number).max() { await outgoing.say(.eventAck(upTo: last)) }
+        case .opResult(let result): await gateway.operations.answered(result)
         case .removalCandidates(let candidates):
             // Removals reach this store one by one, each asked for by its owner through the API.
             log.notice(
@@ -175,11 +183,13 @@ struct AgentConversation: Sendable {
 /// Where one session stands: its epoch, and which revision the agent was sent last.
 private actor Epoch {
     private(set) var number = 0
+    private(set) var process = ""
     private(set) var sentRevision: Revision?
     private var snapshots = 0
 
-    func opened(_ number: Int, sent: Revision?) {
+    func opened(_ number: Int, process: String, sent: Revision?) {
         self.number = number
+        self.process = process
         sentRevision = sent
     }
 

@@ -21,7 +21,10 @@ actor AgentGateway {
     let store: SQLiteStore
     let hub: EventHub
     let desk: ConfirmationDesk
+    let operations = OperationDesk()
     let log: Logger
+    private let time = ContinuousClock.now
+    private var identities: [AgentID: IdentityWatch] = [:]
     private var sessions: [AgentID: Session] = [:]
     private var activity: [WorkloadID: ActivitySample] = [:]
     private var scales: [WorkloadID: ProgressScale] = [:]
@@ -73,8 +76,11 @@ actor AgentGateway {
 
     // MARK: for sessions
 
-    func opened(_ agent: AgentRecord, epoch: Int, outgoing: AgentOutgoing) async {
+    func opened(_ agent: AgentRecord, epoch: Int, process: String, outgoing: AgentOutgoing) async {
         let before = sessions[agent.id]
+        let isDoubled = identities[agent.id, default: IdentityWatch()].opened(
+            process: process, replacesLiveSession: before != nil, at: now)
+        guard !isDoubled else { return await freeze(agent, outgoing) }
         guard (before?.epoch ?? 0) < epoch else {
             await outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
             return
@@ -88,6 +94,36 @@ actor AgentGateway {
                 "agent_connected", to: agent.userID, Presentation.agent(agent, isOnline: true, stats: nil))
         }
         await placeWaiting()
+    }
+
+    private var now: MonotonicInstant {
+        MonotonicInstant(milliseconds: Int(time.duration(to: .now) / .milliseconds(1)))
+    }
+
+    /// Two processes take one identity from each other: both are sent away, and nothing is wanted of either until a person
+    /// has looked.
+    private func freeze(_ agent: AgentRecord, _ outgoing: AgentOutgoing) async {
+        log.error("two programs use one agent's identity; it is frozen", metadata: ["agent": "\(agent.id)"])
+        identities[agent.id] = nil
+        do {
+            try await store.freeze(agent.id, now: Timestamp.now())
+        } catch {
+            log.error("the agent cannot be frozen", metadata: ["agent": "\(agent.id)", "error": "\(error)"])
+        }
+        let goodbye = ControlPlaneMessage.Goodbye(
+            code: .protocolViolation, reason: "two programs use this agent's identity", reconnectAfterSeconds: 300)
+        await outgoing.end(with: goodbye)
+        await disconnect(agent.id, goodbye)
+    }
+
+    /// What the agent knows of a workload: asked now. Nil where it is not connected or does not answer in time.
+    func explain(_ workload: WorkloadID, on agent: AgentID) async -> AgentMessage.OpResult? {
+        guard let session = sessions[agent] else { return nil }
+        return await operations.ask(.explain, workload, through: session.outgoing)
+    }
+
+    func heard(_ events: AgentMessage.Events, from agent: AgentID, process: String) async throws {
+        try await store.keep(events.items.map { $0.bounded() }, from: agent, process: process)
     }
 
     /// The socket of this epoch is gone. A newer session of the same agent is not touched.

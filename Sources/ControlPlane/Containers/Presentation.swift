@@ -22,9 +22,13 @@ enum Presentation {
             "mfa_locked": .bool(false),
             "resources": resources(record),
             "generation": .integer(record.generation),
-            "observed_generation": .integer(record.observed?.generation ?? 0),
+            "accepted_generation": .integer(record.observed?.generation ?? 0),
+            "observed_generation": .integer(record.observed?.observedGeneration ?? 0),
         ]
         if let message = message(record, agentIsOnline: agentIsOnline) { fields["message"] = .string(message) }
+        if let written = record.observed?.writableLayerMB { fields["writable_layer_mb"] = .integer(written) }
+        let warnings = record.observed?.warnings ?? []
+        if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
         if let agent = record.agent { fields["agent"] = .string("agent:\(agent)") }
         if let progress, record.status == .creating || record.status == .configuring {
             fields["progress"] = .object([
@@ -73,7 +77,7 @@ enum Presentation {
             "user_id": .string(record.userID),
             "name": .string(record.name),
             "image": .string("\(record.host.os)/\(record.host.arch)"),
-            "status": .string(isOnline ? "online" : "offline"),
+            "status": .string(isOnline ? "online" : record.frozenAt == nil ? "offline" : "duplicate"),
             "session_type": .string("agent"),
             "role": .string(""),
             "created_at": .string(Timestamp.text(seconds: record.createdAt)),
@@ -98,6 +102,11 @@ enum Presentation {
                 "storage_driver": .string(engine.storageDriver), "cgroup_version": .string(engine.cgroupVersion),
                 "runtimes": .array(engine.runtimes.map { .string($0) }),
             ])
+        }
+        if record.frozenAt != nil {
+            fields["message"] = .string(
+                "two programs use this agent's identity; its host has a copy somewhere: register one of them anew, then"
+                    + " start this entry")
         }
         if isOnline, let stats {
             fields["stats"] = .object([

@@ -18,6 +18,16 @@ extension DockerEngine {
             deadline: deadlines.inspect)
     }
 
+    /// Bytes that the container wrote outside its volumes. The Engine walks through the files for it: dear for many.
+    package func writableLayerSize(_ id: String) async throws -> Int {
+        struct Body: Decodable, Sendable { var SizeRw: Int? }
+        var query = QueryItems()
+        query.add("size", "1")
+        let body: Body = try await get(
+            try query.target(path("containers", id, "/json")), call: "container inspect with size", object: id)
+        return max(0, body.SizeRw ?? 0)
+    }
+
     /// - Returns: the new container's id, and the Engine's warnings.
     package func createContainer(
         name: String, _ specification: ContainerSpecification
@@ -38,6 +48,12 @@ extension DockerEngine {
             .POST, try path("containers", id, "/start"), call: "container start", object: id,
             deadline: deadlines.start)
         return answer.status == 304 ? .alreadySo : .changed
+    }
+
+    /// Changes limits on the container as it is and takes its restart policy back.
+    package func updateContainer(_ id: String, _ change: ContainerChange) async throws {
+        _ = try await post(
+            try path("containers", id, "/update"), body: change, call: "container update", object: id)
     }
 
     /// Sends the stop signal, and after `graceSeconds` the kill; the call lasts that long.

@@ -118,11 +118,20 @@ package struct ImageDetails: Decodable, Hashable, Sendable {
     package var repoDigests: [String]?
     package var size: Int
     package var rootFS: Layers?
+    package var configuration: Configuration?
+
+    package struct Configuration: Decodable, Hashable, Sendable {
+        /// Paths at which the image declares volumes.
+        package var volumes: [String: Empty]?
+        package struct Empty: Decodable, Hashable, Sendable {}
+        private enum CodingKeys: String, CodingKey { case volumes = "Volumes" }
+    }
 
     private enum CodingKeys: String, CodingKey {
         case id = "Id"
         case repoDigests = "RepoDigests"
         case size = "Size"
         case rootFS = "RootFS"
+        case configuration = "Config"
     }
 }

@@ -58,6 +58,25 @@ extension DockerEngine {
         return created.Id
     }
 
+    /// Refused with 403 where the container has an endpoint there already.
+    package func connectNetwork(_ name: String, container: String) async throws {
+        struct Body: Encodable, Sendable { var Container: String }
+        _ = try await post(
+            try path("networks", name, "/connect"), body: Body(Container: container), call: "network connect",
+            object: name)
+    }
+
+    /// - Parameter force: also where the container runs no more.
+    package func disconnectNetwork(_ name: String, container: String, force: Bool = false) async throws {
+        struct Body: Encodable, Sendable {
+            var Container: String
+            var Force: Bool
+        }
+        _ = try await post(
+            try path("networks", name, "/disconnect"), body: Body(Container: container, Force: force),
+            call: "network disconnect", object: name)
+    }
+
     package func removeNetwork(_ name: String) async throws {
         _ = try await send(
             .DELETE, try path("networks", name), call: "network remove", object: name)

@@ -9,6 +9,14 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
         /// RFC 3339 with nanoseconds; `0001-01-01T00:00:00Z` where it never happened.
         package var startedAt: String
         package var finishedAt: String
+        /// Nil where the container has no health check.
+        package var health: Health?
+
+        package struct Health: Decodable, Hashable, Sendable {
+            /// `none`, `starting`, `healthy` or `unhealthy`.
+            package var status: String
+            private enum CodingKeys: String, CodingKey { case status = "Status" }
+        }
 
         private enum CodingKeys: String, CodingKey {
             case status = "Status"
@@ -18,6 +26,7 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
             case error = "Error"
             case startedAt = "StartedAt"
             case finishedAt = "FinishedAt"
+            case health = "Health"
         }
     }
 
@@ -38,6 +47,14 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
         package var cpuQuota: Int?
         package var cpuPeriod: Int?
         package var pidsLimit: Int?
+        package var networkMode: String?
+        package var restartPolicy: RestartPolicy?
+
+        package struct RestartPolicy: Decodable, Hashable, Sendable {
+            /// `no` or empty, `always`, `on-failure`, `unless-stopped`.
+            package var name: String
+            private enum CodingKeys: String, CodingKey { case name = "Name" }
+        }
 
         private enum CodingKeys: String, CodingKey {
             case runtime = "Runtime"
@@ -47,13 +64,18 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
             case cpuQuota = "CpuQuota"
             case cpuPeriod = "CpuPeriod"
             case pidsLimit = "PidsLimit"
+            case networkMode = "NetworkMode"
+            case restartPolicy = "RestartPolicy"
         }
     }
 
     package struct Configuration: Decodable, Hashable, Sendable {
         package var labels: [String: String]?
         package var hostname: String?
+        /// The reference that the container was created from.
+        package var image: String?
         private enum CodingKeys: String, CodingKey {
+            case image = "Image"
             case labels = "Labels"
             case hostname = "Hostname"
         }

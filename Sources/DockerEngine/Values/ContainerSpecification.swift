@@ -134,6 +134,39 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
     }
 }
 
+/// Body of an update: what can be changed without another container.
+package struct ContainerChange: Encodable, Hashable, Sendable {
+    /// Bytes; memory and swap together are the same, so there is no swap.
+    package var memory: Int
+    /// Billionths of a core.
+    package var nanoCPUs: Int
+    package var pidsLimit: Int
+    private let restartPolicy = ContainerSpecification.HostConfiguration.RestartPolicy()
+
+    package init(memory: Int, nanoCPUs: Int, pidsLimit: Int) {
+        self.memory = memory
+        self.nanoCPUs = nanoCPUs
+        self.pidsLimit = pidsLimit
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case memory = "Memory"
+        case memorySwap = "MemorySwap"
+        case nanoCPUs = "NanoCpus"
+        case pidsLimit = "PidsLimit"
+        case restartPolicy = "RestartPolicy"
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var fields = encoder.container(keyedBy: CodingKeys.self)
+        try fields.encode(memory, forKey: .memory)
+        try fields.encode(memory, forKey: .memorySwap)
+        try fields.encode(nanoCPUs, forKey: .nanoCPUs)
+        try fields.encode(pidsLimit, forKey: .pidsLimit)
+        try fields.encode(restartPolicy, forKey: .restartPolicy)
+    }
+}
+
 /// Answer of a create.
 package struct ContainerCreated: Decodable, Hashable, Sendable {
     package var id: String

@@ -68,13 +68,13 @@ package struct HostFacts: Sendable {
 /// Small files of the kernel.
 enum ProcFile {
     /// Nil where it cannot be read.
-    static func text(_ path: String) -> String? {
+    static func text(_ path: String, limit: Int = 1_048_576) -> String? {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return nil }
         defer { close(file) }
         var result: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 8192)
-        while result.count < 1_048_576 {
+        while result.count < limit {
             let count = read(file, &chunk, chunk.count)
             guard count > 0 else { return count == 0 ? String(decoding: result, as: UTF8.self) : nil }
             result += chunk[0..<count]
@@ -82,7 +82,7 @@ enum ProcFile {
         return String(decoding: result, as: UTF8.self)
     }
 
-    static func lines(_ path: String) -> [String] {
-        (text(path) ?? "").split(separator: "\n").map(String.init)
+    static func lines(_ path: String, limit: Int = 1_048_576) -> [String] {
+        (text(path, limit: limit) ?? "").split(separator: "\n").map(String.init)
     }
 }

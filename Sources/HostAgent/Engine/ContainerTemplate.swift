@@ -9,23 +9,21 @@ enum ContainerTemplate {
         "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID", "KILL", "NET_BIND_SERVICE",
     ]
 
-    /// - Parameter hostCPUs: a limit above them is none, and the Engine would refuse it.
-    static func specification(_ order: ContainerOrder, agent: AgentID, hostCPUs: Int) -> ContainerSpecification {
+    static func specification(_ order: ContainerOrder, agent: AgentID) -> ContainerSpecification {
         let spec = order.spec
-        let memory = spec.resources.memoryMB * 1024 * 1024
         var host = ContainerSpecification.HostConfiguration()
         host.runtime = order.engineRuntime
-        host.memory = memory
+        host.memory = order.limits.memory
         // Equal to the memory limit: no swap.
-        host.memorySwap = memory
-        host.nanoCPUs = min(spec.resources.cpuMillicores * 1_000_000, hostCPUs * 1_000_000_000)
-        host.pidsLimit = spec.resources.pids
+        host.memorySwap = order.limits.memory
+        host.nanoCPUs = order.limits.nanoCPUs
+        host.pidsLimit = order.limits.pids
         host.capDrop = ["ALL"]
         host.capAdd = capabilities
         host.securityOptions = ["no-new-privileges"]
         host.usesInit = true
         host.logConfiguration = .init(type: "json-file", options: ["max-size": "10m", "max-file": "3"])
-        host.mounts = spec.volumes.map { volume in
+        host.mounts = order.volumes.map { volume in
             .init(
                 volume: volume.volume, target: volume.path, isReadOnly: volume.access == .readOnly,
                 // Content of the image goes into a new volume only, never over data that is there.

@@ -6,14 +6,17 @@ package import NIOCore
 package actor EngineLink {
     private let endpoint: EngineEndpoint
     private let group: any EventLoopGroup
+    private let deadlines: DockerEngine.Deadlines
     private let log: Logger
     private var negotiated: DockerEngine?
-    private var knownCPUs: Int?
     private var wasReachable: Bool?
 
-    package init(endpoint: EngineEndpoint, group: any EventLoopGroup, log: Logger) {
+    package init(
+        endpoint: EngineEndpoint, group: any EventLoopGroup, deadlines: DockerEngine.Deadlines = .init(), log: Logger
+    ) {
         self.endpoint = endpoint
         self.group = group
+        self.deadlines = deadlines
         self.log = log
     }
 
@@ -24,7 +27,7 @@ package actor EngineLink {
     package func engine() async throws -> DockerEngine {
         if let negotiated { return negotiated }
         do {
-            let engine = try await DockerEngine.negotiate(endpoint, group: group)
+            let engine = try await DockerEngine.negotiate(endpoint, group: group, deadlines: deadlines)
             negotiated = engine
             if wasReachable != true {
                 log.info("engine reachable", metadata: ["engine": "\(endpoint)", "api": "\(engine.version)"])
@@ -35,14 +38,6 @@ package actor EngineLink {
             failed(error)
             throw error
         }
-    }
-
-    /// Cores of the host; the Engine refuses a limit above them.
-    package func cpuCount() async throws -> Int {
-        if let knownCPUs { return knownCPUs }
-        let count = try await engine().info().cpus
-        knownCPUs = count
-        return count
     }
 
     /// After a call that failed as only a missing Engine fails: the next call negotiates anew, for it may be another one.
@@ -60,6 +55,5 @@ package actor EngineLink {
     /// The event stream was cut: the Engine may have been restarted or replaced.
     package func renegotiate() {
         negotiated = nil
-        knownCPUs = nil
     }
 }

@@ -10,6 +10,13 @@ package import ServiceRuntime
 package actor HostObserver {
     private struct Seen {
         var details: ContainerDetails
+        /// What the list said when it was inspected. The list can be wrong for long (an Engine whose disk was full), an
+        /// inspect is not: so as long as the list says the same, the details stand.
+        var listedState: String
+        /// The main process was found in /proc, in its own cgroup: we see the processes of this host.
+        var processWasSeen = false
+        /// Since when that process is gone although the Engine says that it runs.
+        var goneSince: MonotonicInstant?
         /// When this run of the main process was first seen, by the clock that decides.
         var runningSince: MonotonicInstant?
     }
@@ -42,14 +49,26 @@ package actor HostObserver {
     private var lastRuntimes: [String: String]?
     private(set) var info: EngineInfo?
     private var infoChanged = false
+    private let processes = ContainerProcesses()
+    /// A start that takes longer hangs.
+    private let startDeadline: Milliseconds
+    private var startingSince: [String: MonotonicInstant] = [:]
+    private var lastManaged: [String: ObservedContainer] = [:]
+    /// Ended containers whose cgroup was looked into since.
+    private var cold: Set<String> = []
+    /// Whether each container of the last list may run, whoever made it; nil before the first.
+    private var listed: [String: Bool]?
+    /// MiB in the writable layers that were measured.
+    private var layers: [String: Int] = [:]
 
     package init(
-        agent: AgentID, link: EngineLink, runtimeNames: [String: String], doorbell: Doorbell, time: MonotonicTime,
-        log: Logger
+        agent: AgentID, link: EngineLink, runtimeNames: [String: String], startDeadline: Milliseconds,
+        doorbell: Doorbell, time: MonotonicTime, log: Logger
     ) {
         self.agent = agent
         self.link = link
         self.runtimeNames = runtimeNames
+        self.startDeadline = startDeadline
         self.doorbell = doorbell
         self.time = time
         self.log = log
@@ -91,14 +110,16 @@ package actor HostObserver {
         if runtimes == nil { try await readInfo(engine) }
         let usable = runtimes ?? [:]
         let list = try await engine.listContainers()
-        var managed: [ObservedContainer] = []
+        listed = Dictionary(
+            list.map { ($0.id, !["created", "exited", "dead"].contains($0.state)) }, uniquingKeysWith: { $0 || $1 })
         var writers: [String: [EngineContainerID]] = [:]
         var ours: [(ContainerSummary, ContainerLabels.Identity)] = []
         for summary in list {
             if let identity = ContainerLabels.identity(summary.labels, agent: agent) {
                 ours.append((summary, identity))
             } else if ["running", "paused", "restarting"].contains(summary.state) {
-                for volume in Self.writableVolumes(summary) {
+                for mount in summary.mounts where mount.type == "volume" && mount.isWritable {
+                    guard let volume = mount.name else { continue }
                     writers[volume, default: []].append(EngineContainerID(validated: summary.id))
                 }
             }
@@ -107,8 +128,17 @@ package actor HostObserver {
             !busy.contains(identity.workload) && (stale.contains(summary.id) || !isKnown(summary))
         }
         await inspect(due.map(\.0), engine)
-        for (summary, identity) in ours { managed.append(container(summary, identity)) }
         let present = Set(ours.map(\.0.id))
+        let isDue = processesToLookFor(ours, desired: desired, busy: busy)
+        let processes = isDue || !present.isSuperset(of: lastManaged.keys) ? self.processes.all() : [:]
+        var managed = ours.map { summary, identity in
+            container(summary, identity, processes: processes[summary.id] ?? [])
+        }
+        managed += outlivingTheirContainer(processes, present: present)
+        lastManaged = Dictionary(managed.map { ($0.id.text, $0) }, uniquingKeysWith: { $1 })
+        layers = layers.filter { present.contains($0.key) }
+        startingSince = startingSince.filter { present.contains($0.key) }
+        cold.formIntersection(present)
         seen = seen.filter { present.contains($0.key) }
         stale.formIntersection(present)
         let withContainer = Set(managed.map { "\($0.workload) \($0.fingerprint)" })
@@ -118,7 +148,38 @@ package actor HostObserver {
         let needs = lacking.isEmpty ? Needs() : try await lookUp(lacking, engine)
         return ObservedHost(
             managed: managed, foreignWriters: writers, images: needs.images, runtimes: usable,
-            volumes: needs.volumes)
+            liveRuntimes: Self.liveRuntimes, volumes: needs.volumes, cpus: info?.cpus ?? 1)
+    }
+
+    /// runc changes limits and network of what runs; a sandbox of gVisor takes neither from outside.
+    private static let liveRuntimes: Set<String> = ["runc"]
+
+    /// Only where something that is not up is to start or to go: the Engine's word that it ended is not yet a proof.
+    private func processesToLookFor(
+        _ ours: [(ContainerSummary, ContainerLabels.Identity)], desired: DesiredState, busy: Set<WorkloadID>
+    ) -> Bool {
+        var isDue = false
+        for (summary, identity) in ours {
+            guard ["created", "exited", "dead"].contains(summary.state) else {
+                cold.remove(summary.id)
+                continue
+            }
+            guard !busy.contains(identity.workload), desired.workloads[identity.workload] != nil else { continue }
+            // What was found empty after its end stays so until it is started again.
+            if summary.state == "created" || cold.insert(summary.id).inserted { isDue = true }
+        }
+        return isDue
+    }
+
+    /// Containers of ours that the Engine has forgotten while their processes run on, and write.
+    private func outlivingTheirContainer(_ processes: [String: [Int]], present: Set<String>) -> [ObservedContainer] {
+        lastManaged.values.compactMap { gone in
+            guard !present.contains(gone.id.text), let pids = processes[gone.id.text], !pids.isEmpty else { return nil }
+            var gone = gone
+            gone.state = .dead
+            gone.leftoverProcesses = pids
+            return gone
+        }
     }
 
     /// Images and volumes of workloads that need a new container.
@@ -151,7 +212,9 @@ package actor HostObserver {
                 continue
             }
             do {
-                needs.images[reference] = .present(imageID: try await engine.inspectImage(reference).id)
+                let image = try await engine.inspectImage(reference)
+                needs.images[reference] = .present(
+                    imageID: image.id, volumePaths: (image.configuration?.volumes ?? [:]).keys.sorted())
             } catch let error as EngineError where error.status != nil {
                 // 404, or a reference that the Engine cannot read: the pull will say so, and fail that workload alone.
                 needs.images[reference] = .absent
@@ -166,7 +229,8 @@ package actor HostObserver {
 
     /// The list is the latest word on a container's state; details of another state are of no use.
     private func isKnown(_ summary: ContainerSummary) -> Bool {
-        seen[summary.id]?.details.state.status == summary.state
+        guard let seen = seen[summary.id] else { return false }
+        return seen.details.state.status == summary.state || seen.listedState == summary.state
     }
 
     /// Starts what is not under way already and waits a moment for all of it.
@@ -182,7 +246,7 @@ package actor HostObserver {
                 } catch {
                     result = .failure(error)
                 }
-                self.inspected(summary.id, result)
+                self.inspected(summary, result)
             }
         }
         let ids = underInspection.intersection(summaries.map(\.id))
@@ -201,10 +265,11 @@ package actor HostObserver {
         hasLooked = true
     }
 
-    private func inspected(_ id: String, _ result: Result<ContainerDetails, any Error>) {
+    private func inspected(_ summary: ContainerSummary, _ result: Result<ContainerDetails, any Error>) {
+        let id = summary.id
         underInspection.remove(id)
         switch result {
-        case .success(let details): remember(id, details)
+        case .success(let details): remember(summary, details)
         case .failure(let error as EngineError) where error.status == 404:
             // Gone between list and inspect; the event of its end brings the next look.
             seen[id] = nil
@@ -223,53 +288,75 @@ package actor HostObserver {
         awaited = []
     }
 
-    private func remember(_ id: String, _ details: ContainerDetails) {
-        let before = seen[id]
-        var since: MonotonicInstant?
+    private func remember(_ summary: ContainerSummary, _ details: ContainerDetails) {
+        let before = seen[summary.id]
+        var now = Seen(details: details, listedState: summary.state)
         if details.state.status == "running" {
             let sameRun = before?.details.state.startedAt == details.state.startedAt
-            since = sameRun ? before?.runningSince ?? time.now : time.now
+            now.runningSince = sameRun ? before?.runningSince ?? time.now : time.now
+            now.processWasSeen =
+                (sameRun && before?.processWasSeen == true)
+                || ContainerProcesses.isProcess(details.state.pid, of: summary.id)
+            now.goneSince = sameRun ? before?.goneSince : nil
         }
-        seen[id] = Seen(details: details, runningSince: since)
+        seen[summary.id] = now
     }
 
-    private func container(_ summary: ContainerSummary, _ identity: ContainerLabels.Identity) -> ObservedContainer {
+    /// True where the Engine says that a container runs and its process has been gone for longer than an end takes to be
+    /// noticed: its shim and containerd died with it, and nobody will ever tell the Engine.
+    private func isPhantom(_ id: String) -> Bool {
+        guard let known = seen[id], known.details.state.status == "running", known.processWasSeen else { return false }
+        guard !ContainerProcesses.isProcess(known.details.state.pid, of: id) else {
+            seen[id]?.goneSince = nil
+            return false
+        }
+        guard let since = known.goneSince else {
+            seen[id]?.goneSince = time.now
+            // Most have simply ended this moment: the next inspect says so.
+            stale.insert(id)
+            return false
+        }
+        return time.now - since >= Self.phantomAfter
+    }
+
+    private static let phantomAfter = Milliseconds(3000)
+
+    private func container(
+        _ summary: ContainerSummary, _ identity: ContainerLabels.Identity, processes: [Int]
+    ) -> ObservedContainer {
         let known = isKnown(summary) ? seen[summary.id] : nil
-        return ObservedContainer(
-            id: EngineContainerID(validated: summary.id),
-            name: String((summary.names.first ?? summary.id).drop { $0 == "/" }),
-            workload: identity.workload, generation: identity.generation, fingerprint: identity.fingerprint,
-            attempt: identity.attempt, state: known.map(state) ?? .unknown,
-            imageID: known?.details.image ?? summary.imageID, writableVolumes: Self.writableVolumes(summary),
-            address: known?.details.address, volumeKept: identity.volumeKept, fellBackTo: identity.fellBackTo)
-    }
-
-    private func state(_ seen: Seen) -> ContainerState {
-        let state = seen.details.state
-        switch state.status {
-        case "created": return .created
-        case "running":
-            let upFor = seen.runningSince.map { time.now - $0 } ?? .zero
-            return .running(startedAt: Timestamp.seconds(state.startedAt) ?? 0, upFor: upFor)
-        case "paused": return .paused
-        case "restarting": return .restarting
-        case "removing": return .removing
-        case "dead": return .dead
-        case "exited":
-            return .exited(
-                .init(
-                    code: state.exitCode, outOfMemory: state.isOutOfMemory, error: state.error,
-                    startedAt: max(0, Timestamp.seconds(state.startedAt) ?? 0),
-                    finishedAt: max(0, Timestamp.seconds(state.finishedAt) ?? 0)))
-        default: return .unknown
+        var container = ObservedContainer(
+            summary, identity, details: known?.details, upFor: known?.runningSince.map { time.now - $0 } ?? .zero)
+        container.writableLayerMB = layers[summary.id]
+        container.isPhantom = isPhantom(summary.id)
+        switch container.state {
+        case .created where !processes.isEmpty:
+            let since = startingSince[summary.id] ?? time.now
+            startingSince[summary.id] = since
+            container.isStarting = time.now - since < startDeadline
+            if !container.isStarting { container.leftoverProcesses = processes }
+        case .exited, .dead: container.leftoverProcesses = processes
+        default: break
         }
-    }
-
-    private static func writableVolumes(_ summary: ContainerSummary) -> [String] {
-        summary.mounts.filter { $0.type == "volume" && $0.isWritable }.compactMap(\.name)
+        if processes.isEmpty { startingSince[summary.id] = nil }
+        return container
     }
 
     // MARK: for others
+
+    /// Processes of containers that the Engine does not know, or not as running.
+    func orphanSandboxes() -> [OrphanSandbox] { listed.map { processes.orphans(listed: $0) } ?? [] }
+
+    /// Containers that run, for the measure of their writable layers.
+    func runningContainers() -> [String] {
+        seen.values.filter { $0.details.state.status == "running" }.map(\.details.id).sorted()
+    }
+
+    func measured(_ id: String, writableLayerMB: Int) {
+        guard seen[id] != nil, layers[id] != writableLayerMB else { return }
+        layers[id] = writableLayerMB
+        doorbell.ring()
+    }
 
     /// True once after the Engine turned out to be another, or to offer something else, than before.
     package func takeInfoChanged() -> Bool {

@@ -38,9 +38,8 @@ package struct PlanExecutor: Sendable {
             try await puller.pull(image, listener: progress)
         case .create(let order):
             do {
-                let specification = ContainerTemplate.specification(
-                    order, agent: agent, hostCPUs: try await link.cpuCount())
-                _ = try await engine.createContainer(name: order.name, specification)
+                _ = try await engine.createContainer(
+                    name: order.name, ContainerTemplate.specification(order, agent: agent))
             } catch let error as EngineError where error.status == 409 {
                 guard try await isOurs(order, engine) else { throw error }
                 return .superseded
@@ -49,10 +48,32 @@ package struct PlanExecutor: Sendable {
             try await engine.startContainer(id.text)
         case .stop(let id, let graceSeconds):
             try await engine.stopContainer(id.text, graceSeconds: graceSeconds)
+        case .update(let id, let limits):
+            try await engine.updateContainer(
+                id.text,
+                ContainerChange(memory: limits.memory, nanoCPUs: limits.nanoCPUs, pidsLimit: limits.pids))
+        case .connect(let id):
+            try await connect(id, engine)
+        case .endProcesses(let id):
+            let left = await ContainerProcesses().end(id.text)
+            guard left.isEmpty else {
+                return .failed(
+                    StepFailure(
+                        reason: "processes_left",
+                        message: "processes \(left.map(String.init).joined(separator: ", ")) of container"
+                            + " \(id.text.prefix(12)) cannot be ended; end them on the host", isPermanent: false))
+            }
         case .remove(let id):
             try await engine.removeContainer(id.text)
+            // The Engine can answer 204 while processes of the container live on and write.
+            _ = await ContainerProcesses().end(id.text)
         }
         return .succeeded
+    }
+
+    private func connect(_ id: EngineContainerID, _ engine: DockerEngine) async throws {
+        let mode = try await engine.inspectContainer(id.text).hostConfiguration.networkMode ?? "default"
+        try await engine.connectNetwork(mode == "default" ? "bridge" : mode, container: id.text)
     }
 
     /// A name that is taken is taken by ourselves where an earlier call was made whose answer never came.
@@ -69,25 +90,31 @@ enum StepResults {
         switch (action, error.kind) {
         case (_, .unreachable): .superseded
         case (.stop, .refused(404)), (.remove, .refused(404)): .succeeded
-        case (.start, .refused(404)): .superseded
+        case (.start, .refused(404)), (.update, .refused(404)), (.connect, .refused(404)): .superseded
+        // Connected already.
+        case (.connect, .refused(403)): .superseded
         case (.remove, .refused(409)): .superseded
         default: .failed(failure(of: action, error))
         }
     }
 
     private static func failure(of action: Step.Action, _ error: EngineError) -> StepFailure {
-        let (reason, isPermanent): (String, Bool)
+        var (reason, isPermanent): (String, Bool)
         switch action {
         case .pull: (reason, isPermanent) = pullReason(error)
         case .create: (reason, isPermanent) = ("create_failed", error.status == 400)
         case .start: (reason, isPermanent) = ("start_failed", false)
         case .stop: (reason, isPermanent) = ("stop_failed", false)
+        case .update: (reason, isPermanent) = ("update_failed", false)
+        case .connect: (reason, isPermanent) = ("connect_failed", false)
+        case .endProcesses: (reason, isPermanent) = ("processes_left", false)
         case .remove: (reason, isPermanent) = ("remove_failed", false)
         }
+        if error.message.lowercased().contains("no space left on device") { reason = "disk_full" }
         return StepFailure(
             reason: error.kind == .timedOut ? "\(reason)_timeout" : reason,
             message: String(error.description.prefix(1000)),
-            isPermanent: isPermanent, mayHaveHappened: error.mayHaveHappened)
+            isPermanent: isPermanent, mayHaveHappened: error.mayHaveHappened, timedOut: error.kind == .timedOut)
     }
 
     private static func pullReason(_ error: EngineError) -> (String, Bool) {

@@ -38,12 +38,20 @@ package struct AgentReport: Codable, Hashable, Sendable {
     package var engine: Engine
     /// Milliseconds since the last complete pass.
     package var lastPassMilliseconds: Int?
+    /// Complete passes since the agent started.
+    package var passes: Int
+    /// How long that pass took.
+    package var lastPassTookMicroseconds: Int
+    /// Processes of containers that do not run.
+    package var orphanSandboxes: [OrphanSandbox]
     package var workloads: [Workload]
 
     private enum CodingKeys: String, CodingKey {
-        case agent, name, version, pid, revision, engine, workloads
+        case agent, name, version, pid, revision, engine, passes, workloads
         case controlPlane = "control_plane"
         case lastPassMilliseconds = "last_pass_ms"
+        case lastPassTookMicroseconds = "last_pass_took_us"
+        case orphanSandboxes = "orphan_sandboxes"
     }
 
     /// For people.
@@ -54,6 +62,10 @@ package struct AgentReport: Codable, Hashable, Sendable {
             "engine         \(engine.endpoint): \(Self.word(engine.reachable))\(engine.error.map { ", \($0)" } ?? "")",
             "desired state  revision \(revision), \(workloads.count) workloads",
         ]
+        for orphan in orphanSandboxes {
+            let pids = orphan.pids.prefix(10).map(String.init).joined(separator: " ")
+            lines.append("  ! processes \(pids) of container \(orphan.container.prefix(12)), which does not run")
+        }
         for workload in workloads {
             let detail = [workload.reason, workload.message].compactMap { $0 }.joined(separator: ": ")
             lines.append(

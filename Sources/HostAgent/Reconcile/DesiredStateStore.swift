@@ -1,5 +1,5 @@
 package import AgentCore
-import BerthModel
+package import BerthModel
 import FoundationEssentials
 package import Logging
 import ServiceRuntime
@@ -9,19 +9,26 @@ import ServiceRuntime
 package struct DesiredStateStore: Sendable {
     private struct Stored: Codable {
         var schema: Int
+        /// Whose state it is: another agent's would start its workloads here.
+        var agent: AgentID
         var checksum: Fingerprint
         var held: HeldDesiredState
     }
 
     private static let schema = 1
     private let path: String
+    private let agent: AgentID
     private var previousPath: String { path + ".previous" }
 
-    package init(directory: String) { path = directory + "/desired.json" }
+    package init(directory: String, agent: AgentID) {
+        path = directory + "/desired.json"
+        self.agent = agent
+    }
 
     /// Returns when the state survives a power cut.
     package func save(_ held: HeldDesiredState) throws {
-        let data = try JSONCoding.encode(Stored(schema: Self.schema, checksum: Self.checksum(held), held: held))
+        let data = try JSONCoding.encode(
+            Stored(schema: Self.schema, agent: agent, checksum: checksum(held), held: held))
         if DurableFile.exists(path) { try DurableFile.rename(path, to: previousPath) }
         try DurableFile.write(data, to: path)
     }
@@ -46,14 +53,18 @@ package struct DesiredStateStore: Sendable {
         guard stored.schema <= Self.schema else {
             throw ProgramFailure(.dataError, "schema \(stored.schema) is newer than this program's \(Self.schema)")
         }
-        guard stored.checksum == Self.checksum(stored.held) else {
+        guard stored.agent == agent else {
+            throw ProgramFailure(.dataError, "it is the state of another agent, \(stored.agent)")
+        }
+        guard stored.checksum == checksum(stored.held) else {
             throw ProgramFailure(.dataError, "the checksum does not match")
         }
         return stored.held
     }
 
-    private static func checksum(_ held: HeldDesiredState) -> Fingerprint {
+    private func checksum(_ held: HeldDesiredState) -> Fingerprint {
         var hasher = Fingerprint.Hasher()
+        hasher.combine(agent.text)
         hasher.combine(held.state.digest.text)
         hasher.combine(held.digest.text)
         return hasher.finalize()

@@ -2,53 +2,64 @@ package import AgentCore
 import AgentProtocol
 package import BerthModel
 import DockerEngine
-package import Logging
-package import NIOCore
+import Logging
+import NIOCore
 package import ServiceRuntime
 
 /// Runs a pass whenever something may have changed, and the steps of its plan beside each other. Owns the desired state,
-/// the memory and the steps in flight; nobody else writes them.
+/// the memory and the steps in flight; nobody else writes them. What it says is in `+Saying`.
 package actor ReconcileLoop {
-    private let observer: HostObserver
-    private let executor: PlanExecutor
-    private let mailbox: OutgoingMailbox
-    private let facts: HostFacts
-    private let time: MonotonicTime
-    private let log: Logger
-    private let eventLoop: any EventLoop
-    private let relistAfter: Milliseconds
+    /// What the loop works with.
+    struct Parts: Sendable {
+        var observer: HostObserver
+        var executor: PlanExecutor
+        var mailbox: OutgoingMailbox
+        var memoryStore: MemoryStore
+        var facts: HostFacts
+        var time: MonotonicTime
+        var eventLoop: any EventLoop
+        var log: Logger
+    }
 
+    let parts: Parts
+    private let relistAfter: Milliseconds
     package nonisolated let doorbell: Doorbell
-    private var held: HeldDesiredState
+
+    private(set) var held: HeldDesiredState
     /// Written by passes only. A step that ends while a pass looks at the Engine counts as in flight until the next one:
     /// that look may be older than its effect.
-    private var memory = ReconcileMemory()
+    private(set) var memory: ReconcileMemory
     private var endedSteps: [StepOutcome] = []
-    /// Nil before the first look.
-    private var running: Set<WorkloadID>?
-    private var statuses: [WorkloadID: WorkloadStatus] = [:]
     private var tasks: [WorkloadID: Task<Void, Never>] = [:]
-    private var reportedOrphans: Set<EngineContainerID> = []
     private var alarm: Scheduled<Void>?
     private var nextRelist: MonotonicInstant?
-    private(set) var lastPass: MonotonicInstant?
-    private(set) var lastPassFailure: String?
+    /// What of the memory is on disk, and since when.
+    private var saved: [WorkloadID: ReconcileMemory.WorkloadMemory] = [:]
+    private var savedAt: MonotonicInstant?
+    private var saveFailed = false
 
-    package init(
-        held: HeldDesiredState, doorbell: Doorbell, observer: HostObserver, executor: PlanExecutor,
-        mailbox: OutgoingMailbox,
-        facts: HostFacts, time: MonotonicTime, relistAfter: Milliseconds, eventLoop: any EventLoop, log: Logger
+    /// Nil before the first look.
+    private(set) var lastObserved: ObservedHost?
+    private(set) var lastPass: MonotonicInstant?
+    private(set) var passes = 0
+    private(set) var lastPassFailure: String?
+    /// How long the last pass took, looking and planning.
+    private(set) var lastPassTook: Duration = .zero
+    var statuses: [WorkloadID: WorkloadStatus] = [:]
+    var reportedOrphans: Set<EngineContainerID> = []
+    var history: ActionHistory
+    var orphanSandboxes: [OrphanSandbox] = []
+
+    init(
+        held: HeldDesiredState, history: ActionHistory, doorbell: Doorbell, relistAfter: Milliseconds, parts: Parts
     ) {
         self.held = held
+        self.history = history
         self.doorbell = doorbell
-        self.observer = observer
-        self.executor = executor
-        self.mailbox = mailbox
-        self.facts = facts
-        self.time = time
         self.relistAfter = relistAfter
-        self.eventLoop = eventLoop
-        self.log = log
+        self.parts = parts
+        memory = ReconcileMemory(parts.memoryStore.load(log: parts.log), now: parts.time.now)
+        saved = memory.workloads
     }
 
     // MARK: for the session
@@ -56,18 +67,16 @@ package actor ReconcileLoop {
     package var heldState: HeldDesiredState { held }
     /// With the workloads that run, for the removal guard; before the first look, those that are wanted running.
     package var heldAndRunning: (HeldDesiredState, Set<WorkloadID>) {
-        (held, running ?? Set(held.state.workloads.values.filter { $0.wish == .running }.map(\.id)))
+        guard let lastObserved else {
+            return (held, Set(held.state.workloads.values.filter { $0.wish == .running }.map(\.id)))
+        }
+        return (held, Set(lastObserved.managed.filter(\.state.mayWrite).map(\.workload)))
     }
 
     /// The state is on disk; from now on it is what is wanted.
     package func accept(_ held: HeldDesiredState) {
         self.held = held
         doorbell.ring()
-    }
-
-    /// How the last passes went, for heartbeats and `berth-agent status`.
-    package var health: (passAge: Milliseconds?, failure: String?, statuses: [WorkloadStatus]) {
-        (lastPass.map { time.now - $0 }, lastPassFailure, statuses.keys.sorted().compactMap { statuses[$0] })
     }
 
     // MARK: the loop
@@ -79,33 +88,42 @@ package actor ReconcileLoop {
             for await _ in doorbell.rings {
                 if Task.isCancelled { break }
                 for step in await pass() { group.addTask { await self.carryOut(step) } }
+                keepMemory()
             }
             group.cancelAll()
         }
         alarm?.cancel()
+        keepMemory(atOnce: true)
         try Task.checkCancellation()
     }
 
     private func pass() async -> [Step] {
-        let now = time.now
+        let now = parts.time.now
         let desired = held.state
         for outcome in endedSteps { memory = memory.recording(outcome, now: now, random: .random(in: 0..<1)) }
         endedSteps = []
         if nextRelist.map({ $0 <= now }) ?? true {
             nextRelist = now + Milliseconds(relistAfter.count * Int.random(in: 90...110) / 100)
             // A reload of its configuration may have given the Engine another runtime.
-            await observer.runtimesMayHaveChanged()
+            await parts.observer.runtimesMayHaveChanged()
+            await lookForOrphanSandboxes()
         }
         do {
+            let started = ContinuousClock.now
             let result = try await ReconcilePass(
                 desired: desired, memory: memory, now: now, random: .random(in: 0..<1)
-            ).run(observer)
+            ).run(parts.observer)
+            lastPassTook = .now - started
             memory = result.memory
-            running = result.running
+            lastObserved = result.observed
             lastPass = now
+            passes += 1
             lastPassFailure = nil
+            for (workload, exit) in result.deaths { await died(workload, exit) }
             await report(result.plan)
-            if await observer.takeInfoChanged() { await mailbox.say(.host(await facts.describe(observer))) }
+            if await parts.observer.takeInfoChanged() {
+                await parts.mailbox.say(.host(await parts.facts.describe(parts.observer)))
+            }
             report(orphans: result.plan.orphans)
             for workload in result.plan.cancellations { tasks[workload]?.cancel() }
             setAlarm(min(result.plan.nextLook ?? nextRelist ?? now, nextRelist ?? now), now: now)
@@ -114,10 +132,10 @@ package actor ReconcileLoop {
             return []
         } catch {
             if lastPassFailure == nil {
-                log.warning("pass failed; nothing is touched", metadata: ["error": "\(error)"])
+                parts.log.warning("pass failed; nothing is touched", metadata: ["error": "\(error)"])
             }
             lastPassFailure = String(describing: error)
-            if let error = error as? EngineError { await executor.link.failed(error) }
+            if let error = error as? EngineError { await parts.executor.link.failed(error) }
             setAlarm(now + .seconds(5), now: now)
             return []
         }
@@ -136,98 +154,58 @@ package actor ReconcileLoop {
     }
 
     private func execute(_ step: Step) async {
-        log.info(
-            "step",
-            metadata: [
-                "workload": "\(step.workload)", "generation": "\(step.generation)", "action": "\(step.action.summary)",
-                "reason": "\(step.reason)",
-            ])
-        if let stage = step.action.stage {
-            await mailbox.progress(WorkloadProgress(workload: step.workload, generation: step.generation, stage: stage))
-        }
-        let outcome = await executor.run(step) { [mailbox] done, total in
+        let started = ContinuousClock.now
+        await beginning(step)
+        let mailbox = parts.mailbox
+        FailPoint.reached("before-\(step.action.kind)")
+        let outcome = await parts.executor.run(step) { done, total in
             await mailbox.progress(
                 WorkloadProgress(
                     workload: step.workload, generation: step.generation, stage: .pulling, doneBytes: done,
                     totalBytes: total))
         }
-        if case .failed(let failure) = outcome.result {
-            log.warning(
-                "step failed",
-                metadata: [
-                    "workload": "\(step.workload)", "action": "\(step.action.summary)", "reason": "\(failure.reason)",
-                    "error": "\(failure.message)",
-                ])
-        }
+        FailPoint.reached("after-\(step.action.kind)")
+        await ended(outcome, took: .now - started)
         switch step.action {
-        case .create: await observer.volumesChanged()
-        case .pull: await observer.imagesChanged()
-        case .start(let id), .stop(let id, _), .remove(let id): await observer.containerChanged(id.text)
+        case .create: await parts.observer.volumesChanged()
+        case .pull: await parts.observer.imagesChanged()
+        case .start(let id), .stop(let id, _), .update(let id, _), .connect(let id), .endProcesses(let id),
+            .remove(let id):
+            await parts.observer.containerChanged(id.text)
         }
-        if case .create = step.action, case .failed = outcome.result { await observer.imagesChanged() }
+        if case .create = step.action, case .failed = outcome.result { await parts.observer.imagesChanged() }
         endedSteps.append(outcome)
         doorbell.ring()
-    }
-
-    // MARK: saying
-
-    private func report(_ plan: Plan) async {
-        var kept: [WorkloadID: WorkloadStatus] = [:]
-        for var status in plan.statuses {
-            if let before = statuses[status.workload], before.saysTheSame(as: status) || before.phase == status.phase {
-                status.since = before.since
-            } else {
-                status.since = Timestamp.now()
-            }
-            if let spec = held.state.workloads[status.workload]?.spec {
-                status.unenforced = ContainerTemplate.unenforced(spec)
-            }
-            kept[status.workload] = status
-            guard await mailbox.report(status), statuses[status.workload]?.phase != status.phase else { continue }
-            log.info(
-                "workload",
-                metadata: [
-                    "workload": "\(status.workload)", "phase": "\(status.phase.word)",
-                    "reason": "\(status.reason ?? "-")", "message": "\(status.message ?? "-")",
-                ])
-        }
-        statuses = kept
-    }
-
-    private func report(orphans: [EngineContainerID]) {
-        for orphan in orphans where !reportedOrphans.contains(orphan) {
-            log.warning(
-                "container of a workload that nobody told us about; left as it is", metadata: ["container": "\(orphan)"]
-            )
-        }
-        reportedOrphans = Set(orphans)
     }
 
     private func setAlarm(_ moment: MonotonicInstant, now: MonotonicInstant) {
         alarm?.cancel()
         let doorbell = doorbell
-        alarm = eventLoop.scheduleTask(in: .milliseconds(Int64(max(1, (moment - now).count)))) { doorbell.ring() }
+        alarm = parts.eventLoop.scheduleTask(in: .milliseconds(Int64(max(1, (moment - now).count)))) { doorbell.ring() }
     }
-}
 
-extension Step.Action {
-    /// For the log.
-    var summary: String {
-        switch self {
-        case .pull(let image): "pull \(image)"
-        case .create(let order): "create \(order.name)"
-        case .start(let id): "start \(id.text.prefix(12))"
-        case .stop(let id, let grace): "stop \(id.text.prefix(12)) grace \(grace) s"
-        case .remove(let id): "remove \(id.text.prefix(12)), volumes kept"
+    // MARK: memory
+
+    /// After the steps were begun: a start must not wait for a disk. Several changes at once cost one write.
+    private func keepMemory(atOnce: Bool = false) {
+        guard memory.workloads != saved else { return }
+        let now = parts.time.now
+        guard atOnce || (savedAt.map { now - $0 >= Milliseconds(250) } ?? true) else {
+            let doorbell = doorbell
+            parts.eventLoop.scheduleTask(in: .milliseconds(260)) { doorbell.ring() }
+            return
         }
-    }
-
-    var stage: WorkloadProgress.Stage? {
-        switch self {
-        case .pull: .pulling
-        case .create: .creating
-        case .start: .starting
-        case .stop, .remove: nil
+        savedAt = now
+        do {
+            try parts.memoryStore.save(memory.stored(at: now))
+            saved = memory.workloads
+            saveFailed = false
+        } catch {
+            if !saveFailed {
+                parts.log.warning("memory of failures cannot be stored", metadata: ["error": "\(error)"])
+            }
+            saveFailed = true
+            saved = memory.workloads
         }
     }
 }

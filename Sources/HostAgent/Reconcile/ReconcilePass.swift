@@ -12,16 +12,22 @@ struct ReconcilePass {
         var plan: Plan
         var memory: ReconcileMemory
         var running: Set<WorkloadID>
+        var observed: ObservedHost
+        /// Main processes whose end this look found.
+        var deaths: [WorkloadID: ContainerState.Exit]
     }
 
     /// Throws where the look was not complete: then nothing is planned and nothing is touched.
     func run(_ observer: HostObserver) async throws -> Result {
         let observed = try await observer.observe(for: desired, busy: Set(memory.inFlight.keys))
         var memory = self.memory.noticing(observed, desired: desired, now: now, random: random)
+        let deaths = memory.workloads.compactMapValues(\.countedDeath)
+            .filter { self.memory.workloads[$0.key]?.countedDeath != $0.value }
         let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now)
         for step in plan.steps { memory = memory.launching(step) }
+        memory = memory.keeping(plan.statuses)
         memory = memory.forgetting(memory.workloads.keys.filter { desired.workloads[$0] == nil })
         let running = Set(observed.managed.filter(\.state.mayWrite).map(\.workload))
-        return Result(plan: plan, memory: memory, running: running)
+        return Result(plan: plan, memory: memory, running: running, observed: observed, deaths: deaths)
     }
 }

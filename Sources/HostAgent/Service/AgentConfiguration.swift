@@ -18,6 +18,8 @@ package struct AgentConfiguration: Sendable {
     package var runtimes: [String: String]
     package var relistSeconds: Int
     package var sampleSeconds: Int
+    /// A start that the Engine has not answered by then hangs.
+    package var startTimeoutSeconds: Int
     package var log: LogSettings
 
     package static let defaultPath = "/etc/berth/agent.json"
@@ -69,6 +71,7 @@ package struct AgentConfiguration: Sendable {
             runtimes: settings.table("runtimes", default: [RuntimeChoice.runc: "runc", RuntimeChoice.gvisor: "runsc"]),
             relistSeconds: settings.integer("relist_seconds", default: 30, in: 5...3600),
             sampleSeconds: settings.integer("sample_seconds", default: 10, in: 1...300),
+            startTimeoutSeconds: settings.integer("start_timeout_seconds", default: 60, in: 5...600),
             log: LogSettings(from: &settings, environment: environment))
         settings.requirePresent("server", expected: "the control plane's URL; run `berth-agent register` first")
         settings.requirePresent("agent_id", expected: "the id that `berth-agent register` wrote")

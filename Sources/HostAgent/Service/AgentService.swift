@@ -1,5 +1,6 @@
 import AgentCore
 import BerthModel
+import DockerEngine
 import FoundationEssentials
 import Glibc
 package import Logging
@@ -17,6 +18,7 @@ package struct AgentService: Service {
     private let loop: ReconcileLoop
     private let watch: EngineEventWatch
     private let sampler: ActivitySampler
+    private let layers: WritableLayerWatch
     private let controlPlane: ControlPlaneLink
     private let group: any EventLoopGroup
     private let log: Logger
@@ -34,22 +36,26 @@ package struct AgentService: Service {
         let time = MonotonicTime()
         let eventLoop = group.next()
         let facts = HostFacts(stateDirectory: configuration.stateDirectory)
-        let store = DesiredStateStore(directory: configuration.stateDirectory)
+        let store = DesiredStateStore(directory: configuration.stateDirectory, agent: configuration.agent)
         let mailbox = OutgoingMailbox(time: time, eventLoop: eventLoop)
-        link = EngineLink(endpoint: configuration.engine, group: group, log: log)
+        var deadlines = DockerEngine.Deadlines()
+        deadlines.start = .seconds(configuration.startTimeoutSeconds)
+        link = EngineLink(endpoint: configuration.engine, group: group, deadlines: deadlines, log: log)
         let doorbell = Doorbell()
         observer = HostObserver(
-            agent: configuration.agent, link: link, runtimeNames: configuration.runtimes, doorbell: doorbell,
-            time: time,
-            log: log)
+            agent: configuration.agent, link: link, runtimeNames: configuration.runtimes,
+            startDeadline: .seconds(configuration.startTimeoutSeconds), doorbell: doorbell, time: time, log: log)
         loop = ReconcileLoop(
-            held: store.load(log: log), doorbell: doorbell, observer: observer,
-            executor: PlanExecutor(agent: configuration.agent, link: link), mailbox: mailbox,
-            facts: facts, time: time, relistAfter: .seconds(configuration.relistSeconds), eventLoop: eventLoop, log: log
-        )
+            held: store.load(log: log), history: ActionHistory(directory: configuration.stateDirectory),
+            doorbell: doorbell, relistAfter: .seconds(configuration.relistSeconds),
+            parts: .init(
+                observer: observer, executor: PlanExecutor(agent: configuration.agent, link: link), mailbox: mailbox,
+                memoryStore: MemoryStore(directory: configuration.stateDirectory), facts: facts, time: time,
+                eventLoop: eventLoop, log: log))
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
         sampler = ActivitySampler(
             observer: observer, mailbox: mailbox, time: time, period: .seconds(configuration.sampleSeconds))
+        layers = WritableLayerWatch(link: link, observer: observer)
         controlPlane = ControlPlaneLink(
             configuration: configuration, loop: loop, observer: observer, mailbox: mailbox, store: store,
             facts: facts, time: time, group: group, log: log)
@@ -92,6 +98,7 @@ package struct AgentService: Service {
             }
             add("loop") { try await loop.run() }
             add("events") { try await watch.run() }
+            add("writable layers") { try await layers.run() }
             add("sampler") { try await sampler.run() }
             add("session") { try await controlPlane.run() }
             add("watchdog") { try await feedWatchdog() }
@@ -122,9 +129,31 @@ package struct AgentService: Service {
         }
     }
 
+    /// One word, and what it is about.
     private func answer(_ request: String) async -> Data {
-        guard request == "status" else { return Data(#"{"error":"unknown request"}"#.utf8) }
-        return (try? JSONCoding.encode(await report())) ?? Data(#"{"error":"no report"}"#.utf8)
+        let words = request.split(separator: " ", maxSplits: 1).map(String.init)
+        let about = words.count > 1 ? words[1] : nil
+        switch words.first {
+        case "status": return Self.encoded(await report())
+        case "plan": return Self.encoded(await loop.planReport)
+        case "explain":
+            guard let id = await loop.find(about ?? ""), let explanation = await loop.explain(id) else {
+                return Self.encoded(
+                    LocalRefusal(error: "nothing here is called \"\(about ?? "")\"; see berth-agent status"))
+            }
+            return Self.encoded(explanation)
+        case "history":
+            guard let about else { return Self.encoded(await loop.history(100, of: nil)) }
+            guard let id = await loop.find(about) else {
+                return Self.encoded(LocalRefusal(error: "nothing here is called \"\(about)\"; see berth-agent status"))
+            }
+            return Self.encoded(await loop.history(100, of: id))
+        default: return Self.encoded(LocalRefusal(error: "this agent does not know \"\(request.prefix(40))\""))
+        }
+    }
+
+    private static func encoded(_ answer: some Encodable) -> Data {
+        (try? JSONCoding.encode(answer)) ?? Data(#"{"error":"no answer"}"#.utf8)
     }
 
     private func report() async -> AgentReport {
@@ -153,6 +182,8 @@ package struct AgentService: Service {
             revision: held.state.revision.number, controlPlane: controlPlane,
             engine: .init(
                 endpoint: "\(configuration.engine)", reachable: await link.isReachable, error: health.failure),
-            lastPassMilliseconds: health.passAge?.count, workloads: workloads)
+            lastPassMilliseconds: health.passAge?.count, passes: await loop.passes,
+            lastPassTookMicroseconds: await loop.lastPassMicroseconds,
+            orphanSandboxes: await loop.orphanSandboxes, workloads: workloads)
     }
 }

@@ -112,6 +112,8 @@ struct AgentSession: Sendable {
             case .statusAck(let batch):
                 let gone = await mailbox.acknowledged(batch: batch)
                 if !gone.isEmpty { await forget(gone) }
+            case .eventAck(let number): await mailbox.historyKept(upTo: number)
+            case .command(let command): await mailbox.say(.opResult(await answer(command)))
             case .goodbye(let said):
                 await goodbye.heard(said)
                 await writer.close()
@@ -142,6 +144,18 @@ struct AgentSession: Sendable {
         case .askToConfirm(let candidates):
             log.warning("mass removal held until confirmed", metadata: ["workloads": "\(candidates.workloads.count)"])
             await mailbox.say(.removalCandidates(candidates))
+        }
+    }
+
+    private func answer(_ command: ControlPlaneMessage.Command) async -> AgentMessage.OpResult {
+        switch command.kind {
+        case .explain:
+            guard let workload = command.workload, let explanation = await loop.explain(workload),
+                let text = try? JSONCoding.encodeText(explanation)
+            else { return .init(op: command.op, ok: false, error: "nothing is wanted of such a workload here") }
+            return .init(op: command.op, ok: true, answer: text)
+        case .unrecognised(let kind):
+            return .init(op: command.op, ok: false, error: "this agent does not know the command \"\(kind)\"")
         }
     }
 

@@ -10,6 +10,7 @@ package actor OutgoingMailbox {
     private let time: MonotonicTime
     private let eventLoop: any EventLoop
     private var outbox = StatusOutbox()
+    private var history = EventOutbox()
     private var progress: [WorkloadID: WorkloadProgress] = [:]
     private var progressSent: [WorkloadID: MonotonicInstant] = [:]
     private var samples: [ActivitySample]?
@@ -55,8 +56,16 @@ package actor OutgoingMailbox {
         doorbell.ring()
     }
 
+    package func happened(_ record: ActionRecord) {
+        history.add(record)
+        doorbell.ring()
+    }
+
+    package func historyKept(upTo number: Int) { history.acknowledged(upTo: number) }
+
     package func sessionStarted() {
         outbox.sessionStarted()
+        history.sessionStarted()
         others = []
         acknowledgedInSession = false
         doorbell.ring()
@@ -86,6 +95,7 @@ package actor OutgoingMailbox {
             }
         }
         while let batch = outbox.nextToSend() { messages.append(.status(batch)) }
+        while let events = history.nextToSend() { messages.append(.events(events)) }
         if let samples, !samples.isEmpty { messages.append(.activity(samples: samples)) }
         samples = nil
         if let hostStats { messages.append(.stats(hostStats)) }

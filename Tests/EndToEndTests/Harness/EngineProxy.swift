@@ -12,6 +12,8 @@ final class EngineProxy: Sendable {
     private final class Held: Sendable {
         let container = Mutex<String?>(nil)
         let count = Mutex(0)
+        let eventStreams = Mutex<[any Channel]>([])
+        let refusesEvents = Mutex(false)
     }
 
     init(_ path: String, to engine: String) async throws {
@@ -24,6 +26,17 @@ final class EngineProxy: Sendable {
     }
 
     func hold(_ container: String?) { held.container.withLock { $0 = container } }
+    /// Cuts the streams of events that are open.
+    ///
+    /// - Parameter forGood: none is opened again before `letEventsThrough`.
+    func cutEvents(forGood: Bool = false) {
+        held.refusesEvents.withLock { $0 = forGood }
+        for channel in held.eventStreams.withLock({ streams in
+            defer { streams = [] }
+            return streams
+        }) { channel.close(promise: nil) }
+    }
+    func letEventsThrough() { held.refusesEvents.withLock { $0 = false } }
     var heldBack: Int { held.count.withLock { $0 } }
     func stop() { channel.close(promise: nil) }
 
@@ -57,6 +70,10 @@ final class EngineProxy: Sendable {
                 return
             }
             let channel = context.channel
+            if String(buffer: bytes).contains("/events?") {
+                guard !held.refusesEvents.withLock({ $0 }) else { return context.close(promise: nil) }
+                held.eventStreams.withLock { $0.append(channel) }
+            }
             ClientBootstrap(group: context.eventLoop)
                 .channelInitializer { $0.pipeline.addHandler(Back(to: channel)) }
                 .connect(unixDomainSocketPath: engine)

@@ -30,24 +30,32 @@ actor TestAgent {
         id = try #require(try JSONCoding.decode(JSONValue.self, from: result.output)["id"]?.text)
     }
 
-    func start() throws {
+    /// - Parameter settings: more of them, as environment variables.
+    func start(_ settings: [String: String] = [:]) throws {
         starts += 1
         program = try RunningProgram(
             try TestEnvironment.binary("berth-agent"), ["run", "--config", configPath],
-            environment: ["BERTH_SAMPLE_SECONDS": "1", "BERTH_RELIST_SECONDS": "5"],
+            environment: ["BERTH_SAMPLE_SECONDS": "1", "BERTH_RELIST_SECONDS": "5"].merging(settings) { $1 },
             output: folder.file("agent-\(starts).log"))
+    }
+
+    nonisolated var stateFolder: String { folder.file("state") }
+
+    /// Runs a command of berth-agent that answers in JSON.
+    nonisolated func ask(_ arguments: String...) async throws -> JSONValue {
+        let result = try await RunningProgram.run(
+            try TestEnvironment.binary("berth-agent"), arguments + ["--json", "--config", configPath])
+        guard result.status == 0 else {
+            throw TestEnvironment.Missing(description: "\(arguments): \(result.output)")
+        }
+        return try JSONCoding.decode(JSONValue.self, from: result.output)
     }
 
     func killHard() async throws { try await program?.killHard() }
     func stop() async throws { #expect(try await program?.terminate() == 0) }
     var output: String { program?.output ?? "" }
 
-    nonisolated func status() async throws -> JSONValue {
-        let result = try await RunningProgram.run(
-            try TestEnvironment.binary("berth-agent"), ["status", "--json", "--config", configPath])
-        guard result.status == 0 else { throw TestEnvironment.Missing(description: "status: \(result.output)") }
-        return try JSONCoding.decode(JSONValue.self, from: result.output)
-    }
+    nonisolated func status() async throws -> JSONValue { try await ask("status") }
 
     /// Containers that carry this agent's label, whatever their state.
     nonisolated func containers(_ engine: DockerEngine) async throws -> [ContainerSummary] {
@@ -55,9 +63,10 @@ actor TestAgent {
     }
 
     /// Leaves nothing of this agent behind, and says so if that fails.
-    func cleanUp() async throws {
+    func cleanUp(_ other: DockerEngine? = nil) async throws {
         if let program, program.isRunning { try await program.terminate() }
-        let engine = try await TestEnvironment.engine()
+        let engine: DockerEngine
+        if let other { engine = other } else { engine = try await TestEnvironment.engine() }
         for container in try await containers(engine) {
             try await engine.removeContainer(container.id, force: .killFirst)
         }

@@ -1,0 +1,62 @@
+import BerthModel
+
+/// What a new container is made of.
+extension WorkloadPlanner {
+    func create(others: [ObservedContainer]) -> Decision {
+        let old = others.first(where: \.state.isUp)
+        guard let runtime = engineRuntime() else {
+            let message = "this host has no runtime \"\(workload.spec.runtime.name)\" that works"
+            return Decision(
+                status: status(.waiting, old, reason: "runtime_missing", message: message), nextLook: now + .seconds(30)
+            )
+        }
+        if let waiting = waitingForRetry(old) { return waiting }
+        switch observed.images[workload.spec.image] {
+        case nil:
+            return Decision(status: status(.waiting, old), nextLook: now + .seconds(1))
+        case .absent:
+            return step(.pull(image: workload.spec.image), "the image is not on this host", .pulling, old)
+        case .present(let imageID, let volumePaths):
+            let attempts = containers.filter { $0.generation == workload.generation }.map(\.attempt).max() ?? 0
+            let attempt = max(attempts, memory.attempts) + 1 + memory.failures
+            let name = ContainerOrder.name(
+                spec: workload.spec, workload: workload.id, generation: workload.generation, attempt: attempt)
+            let carried = carriedOver(from: others)
+            let volumes = workload.spec.volumes + carried + declared(volumePaths, beside: carried)
+            let order = ContainerOrder(
+                name: name, workload: workload.id, generation: workload.generation, attempt: attempt,
+                spec: workload.spec, imageID: imageID, engineRuntime: runtime.name, fellBackTo: runtime.fellBackTo,
+                volumes: volumes,
+                existingVolumes: observed.volumes.intersection(volumes.map(\.volume)).union(carried.map(\.volume)),
+                limits: limits)
+            let reason = others.isEmpty ? "there is none" : "the spec changed"
+            return step(.create(order), reason, .creating, old)
+        }
+    }
+
+    private func engineRuntime() -> (name: String, fellBackTo: String?)? {
+        let choice = workload.spec.runtime
+        if let name = observed.runtimes[choice.name] { return (name, nil) }
+        guard choice.necessity == .prefer, let name = observed.runtimes[RuntimeChoice.runc] else { return nil }
+        return (name, RuntimeChoice.runc)
+    }
+
+    /// Volumes of the container that is replaced which its spec did not ask for: the image's own, and any that the Engine
+    /// named. They hold data too.
+    private func carriedOver(from others: [ObservedContainer]) -> [VolumeMount] {
+        guard let before = chosen(from: others.filter { $0.state != .created }) else { return [] }
+        return before.mounts.sorted { $0.path < $1.path }.filter { mount in
+            let isOwn = mount.volume.hasPrefix("berth-")
+            let isOfImage = mount.volume == VolumeMount.name(for: workload.id, imageVolumeAt: mount.path)
+            return (!isOwn || isOfImage) && !isTaken(mount.path)
+        }.map { VolumeMount(volume: $0.volume, path: $0.path, access: $0.access) }
+    }
+
+    private func declared(_ paths: [String], beside carried: [VolumeMount]) -> [VolumeMount] {
+        paths.sorted().filter { path in !isTaken(path) && !carried.contains { $0.path == path } }.map { path in
+            VolumeMount(volume: VolumeMount.name(for: workload.id, imageVolumeAt: path), path: path)
+        }
+    }
+
+    private func isTaken(_ path: String) -> Bool { workload.spec.volumes.contains { $0.path == path } }
+}

@@ -1,0 +1,89 @@
+import BerthModel
+
+/// What is said of a workload.
+extension WorkloadPlanner {
+    func working(on step: Step) -> Decision {
+        let phase: WorkloadPhase
+        var cancels = false
+        switch step.action {
+        case .pull(let image):
+            phase = .pulling
+            cancels = workload.wish != .running || image != workload.spec.image
+        case .create: phase = .creating
+        case .start: phase = .starting
+        case .stop: phase = .stopping
+        case .endProcesses: phase = workload.wish == .running ? .waiting : .stopping
+        case .update(let id, _), .connect(let id): phase = isUp(id) ? .running : .starting
+        case .remove: phase = workload.wish == .removed ? .stopping : .waiting
+        }
+        // Tidying up beside a container that serves is nothing its user needs to see.
+        let serving = containers.first(where: \.state.isUp)
+        if case .remove = step.action, let serving, workload.wish == .running {
+            return Decision(status: status(.running, serving))
+        }
+        var status = status(phase, serving ?? shown)
+        // A container whose start has not been answered does not serve yet, even where it is seen up.
+        if case .start(let id) = step.action, serving?.id == id {
+            status.startedAt = nil
+            status.address = nil
+        }
+        return Decision(status: status, cancelsInFlight: cancels)
+    }
+
+    private func isUp(_ id: EngineContainerID) -> Bool { containers.contains { $0.id == id && $0.state.isUp } }
+
+    /// What the workload is now, for its status. A superseded container that is kept for a while is not it.
+    var shown: ObservedContainer? {
+        chosen(from: containers.filter { $0.fingerprint == workload.spec.fingerprint })
+    }
+
+    /// What the generation wanted is what is seen.
+    func carriedOut(_ status: WorkloadStatus) -> WorkloadStatus {
+        var status = status
+        status.observedGeneration = workload.generation
+        return status
+    }
+
+    func status(
+        _ phase: WorkloadPhase, _ container: ObservedContainer?, reason: String? = nil, message: String? = nil
+    ) -> WorkloadStatus {
+        var status = WorkloadStatus(
+            workload: workload.id, generation: workload.generation,
+            observedGeneration: min(memory.observedGeneration, workload.generation), phase: phase, reason: reason,
+            message: message)
+        status.restarts = memory.restarts
+        guard let container else { return status }
+        status.engineContainer = container.id
+        status.imageID = container.imageID
+        status.volumeKept = container.volumeKept
+        status.writableLayerMB = container.writableLayerMB
+        status.warnings = warnings(container)
+        switch container.state {
+        case .running(let startedAt, _, _):
+            status.startedAt = startedAt
+            status.address = container.address
+        case .paused where phase == .running:
+            status.reason = "paused"
+            status.message = "somebody paused the container on the host"
+        case .exited(let exit):
+            status.exitCode = exit.code
+            status.outOfMemory = exit.outOfMemory
+        default: break
+        }
+        if let fellBackTo = container.fellBackTo, phase == .running {
+            status.reason = "runtime_fallback"
+            status.message = "\(workload.spec.runtime.name) is not available here; running under \(fellBackTo)"
+        }
+        return status
+    }
+
+    /// A replacement begins with an empty writable layer: what was written outside the volumes does not come along.
+    private func warnings(_ container: ObservedContainer) -> [String] {
+        guard workload.wish == .running, container.fingerprint != workload.spec.fingerprint,
+            let written = container.writableLayerMB, written > 0
+        else { return [] }
+        return [
+            "\(written) MiB written outside the volumes stay behind in \(container.name), which is kept stopped for an hour"
+        ]
+    }
+}
