@@ -39,6 +39,9 @@ package struct WorkloadPlanner {
             decision.nextLook = due
             decision.status.reason = memory.lastFailure?.reason ?? decision.status.reason
             decision.status.message = memory.lastFailure?.message ?? decision.status.message
+            if memory.lastFailure != nil, decision.status.startedAt == nil, workload.wish == .running {
+                decision.status.phase = .failed
+            }
         }
         return decision
     }

@@ -12,6 +12,7 @@ actor TestAgent {
     private(set) var program: RunningProgram?
     private var starts = 0
 
+    /// - Parameter engine: another than the common one.
     init(_ controlPlane: TestControlPlane, name: String, engine: String? = nil) async throws {
         folder = try TemporaryFolder()
         configPath = folder.file("agent.json")
@@ -28,6 +29,24 @@ actor TestAgent {
             ])
         #expect(result.status == 0, "\(result.output)")
         id = try #require(try JSONCoding.decode(JSONValue.self, from: result.output)["id"]?.text)
+    }
+
+    /// The same identity in another folder, as after the copy of a disk.
+    init(copyOf other: TestAgent) throws {
+        folder = try TemporaryFolder()
+        id = other.id
+        configPath = folder.file("agent.json")
+        try FileManager.default.createDirectory(atPath: folder.file("state"), withIntermediateDirectories: true)
+        for file in ["desired.json", "memory.json"]
+        where FileManager.default.fileExists(atPath: "\(other.stateFolder)/\(file)") {
+            try FileManager.default.copyItem(
+                atPath: "\(other.stateFolder)/\(file)", toPath: folder.file("state/\(file)"))
+        }
+        try FileManager.default.copyItem(atPath: other.configPath + ".token", toPath: configPath + ".token")
+        let text = try String(contentsOfFile: other.configPath, encoding: .utf8)
+        try text.replacingOccurrences(of: other.folder.path, with: folder.path)
+            .write(toFile: configPath, atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: configPath)
     }
 
     /// - Parameter settings: more of them, as environment variables.
