@@ -109,6 +109,9 @@ let package = Package(
         .target(
             name: "Simulation", dependencies: ["BerthModel", "AgentProtocol", "AgentCore"], path: "Tests/Simulation",
             swiftSettings: strict),
+        .target(
+            name: "FakeEngine", dependencies: ["BerthModel", "AgentCore", "Simulation", nio, nioPosix, nioHTTP1],
+            path: "Tests/FakeEngine", swiftSettings: strict),
         .testTarget(
             name: "DecisionTests",
             dependencies: ["BerthModel", "AgentProtocol", "AgentCore", "ControlPlaneCore", "Simulation"],
@@ -123,15 +126,15 @@ let package = Package(
             name: "ServiceTests",
             dependencies: [
                 "BerthModel", "AgentProtocol", "AgentCore", "ControlPlaneCore", "ControlPlaneStore", "ControlPlane",
-                "HostAgent", "ServiceRuntime", "WebSocketTransport", "DockerEngine", nio, nioPosix, logging,
+                "HostAgent", "ServiceRuntime", "WebSocketTransport", "DockerEngine", "Simulation", nio, nioPosix,
+                logging,
             ],
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "BerthModel", "AgentProtocol", "WebSocketTransport", "DockerEngine", "ServiceRuntime", nio, nioPosix,
-                nioHTTP1,
-                nioSSL,
+                "BerthModel", "AgentProtocol", "WebSocketTransport", "DockerEngine", "ServiceRuntime", "FakeEngine",
+                "Simulation", nio, nioPosix, nioHTTP1, nioSSL,
             ],
             swiftSettings: strict),
     ]

@@ -47,6 +47,10 @@ extension ActionRecord {
         result.action = action.clipped(to: 300)
         result.reason = reason.clipped(to: 300)
         result.error = error?.clipped(to: 1000)
+        // A moment that people can read: up to the year 2100.
+        result.at = at.isFinite ? Swift.min(Swift.max(at, 0), 4_102_444_800) : 0
+        result.milliseconds = milliseconds.clamped(to: 0...(1 << 40))
+        result.generation = generation.clamped(to: 0...(1 << 40))
         return result
     }
 }

@@ -6,6 +6,8 @@ package enum Timestamp {
     ///   - seconds: since 1970 UTC.
     ///   - fractionDigits: 0 to 9.
     package static func text(seconds: Double, fractionDigits: Int = 6) -> String {
+        // Whoever sent the number: only moments that have a date.
+        let seconds = seconds.isFinite ? min(max(seconds, -62_135_596_800), 253_402_300_799) : 0
         let unit = pow(10, Double(fractionDigits))
         let scaled = (seconds * unit).rounded(.down)
         var whole = time_t((scaled / unit).rounded(.down))

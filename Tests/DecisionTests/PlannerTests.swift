@@ -98,7 +98,7 @@ import Testing
             fellBackTo: nil, volumes: [], existingVolumes: [], limits: EngineLimits(memory: 1, nanoCPUs: 1, pids: 1))
         let step = Step(workload: Sample.id, generation: 1, action: .create(order), reason: "")
         let lost = StepFailure(reason: "create_failed_timeout", message: "", isPermanent: false, mayHaveHappened: true)
-        let memory = ReconcileMemory().launching(step)
+        let memory = ReconcileMemory().launching(step, at: Sample.now)
             .recording(.init(step: step, result: .failed(lost)), now: Sample.now, random: 0)
         let gone = Sample.desired(.removed, generation: 2)
         let waiting = Sample.plan([gone], Sample.host(), memory: memory)
@@ -196,14 +196,14 @@ import Testing
         let ids = (10..<40).map { WorkloadID(validated: "w-\($0)") }
         let hung = Step(
             workload: WorkloadID(validated: "hung"), generation: 1, action: .start(.init(validated: "h")), reason: "")
-        let memory = ReconcileMemory().launching(hung)
+        let memory = ReconcileMemory().launching(hung, at: Sample.now)
         let plan = Sample.plan(ids.map { Sample.desired(id: $0) }, Sample.host(), memory: memory)
         #expect(plan.steps.count == Planner.mostLaunches - 1)
     }
 
     @Test func `a pull that nobody wants any more is cancelled`() {
         let pull = Step(workload: Sample.id, generation: 1, action: .pull(image: "alpine:latest"), reason: "")
-        let memory = ReconcileMemory().launching(pull)
+        let memory = ReconcileMemory().launching(pull, at: Sample.now)
         #expect(
             Sample.plan([Sample.desired(.removed, generation: 2)], Sample.host(), memory: memory).cancellations == [
                 Sample.id
@@ -250,7 +250,7 @@ import Testing
         var memory = ReconcileMemory()
         var delays: [Int] = []
         for round in 1...4 {
-            memory = memory.launching(start).recording(
+            memory = memory.launching(start, at: Sample.now).recording(
                 .init(step: start, result: .succeeded), now: Sample.now, random: 0)
             memory = seen(Sample.exited(0, startedAt: Double(round)), memory)
             delays.append(((memory.memory(of: desired).notBefore ?? Sample.now) - Sample.now).count)
@@ -303,7 +303,7 @@ import Testing
                 Issue.record("expected a try")
                 return
             }
-            memory = memory.launching(step).recording(
+            memory = memory.launching(step, at: Sample.now).recording(
                 .init(step: step, result: .failed(failure)), now: now, random: 0.5)
             let held = Sample.plan(
                 [desired, Sample.desired(id: WorkloadID(validated: "other"))], Sample.host(), memory: memory, now: now)

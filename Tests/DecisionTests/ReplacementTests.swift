@@ -52,7 +52,7 @@ import Testing
     @Test func `a change that the runtime refuses on a container that runs is made while it is stopped`() {
         let step = Step(workload: Sample.id, generation: 1, action: .update(id("c"), limits), reason: "")
         let refused = StepFailure(reason: "update_failed", message: "busy", isPermanent: false)
-        let memory = ReconcileMemory().launching(step)
+        let memory = ReconcileMemory().launching(step, at: Sample.now)
             .recording(.init(step: step, result: .failed(refused)), now: Sample.now, random: 0)
         let desired = Sample.desired(spec: larger)
         #expect(
@@ -176,8 +176,8 @@ import Testing
         var spec = Sample.spec()
         spec.restartLimit = 3
         let host = Sample.host([Sample.container("c", Sample.exited(9), spec: spec)])
-        #expect(first(Sample.desired(spec: spec), host, memory { $0.failures = 3 }) == .start(id("c")))
-        let plan = Sample.plan([Sample.desired(spec: spec)], host, memory: memory { $0.failures = 4 })
+        #expect(first(Sample.desired(spec: spec), host, memory { $0.falls = 3 }) == .start(id("c")))
+        let plan = Sample.plan([Sample.desired(spec: spec)], host, memory: memory { $0.falls = 4 })
         #expect(plan.steps.isEmpty && plan.nextLook == nil)
         #expect(plan.statuses.first?.phase == .failed && plan.statuses.first?.reason == "restart_limit")
     }

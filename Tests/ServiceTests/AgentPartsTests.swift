@@ -75,15 +75,26 @@ import Testing
             "berth.agent": "a1", "berth.workload": "w1", "berth.generation": "2", "berth.spec": "00",
             "berth.attempt": "1",
         ]
-        #expect(ContainerLabels.identity(good, agent: agent)?.workload.text == "w1")
-        #expect(ContainerLabels.identity(good, agent: AgentID(validated: "a2")) == nil)
+        #expect(ContainerLabels.identity(good, names: ["/x"], agent: agent)?.workload.text == "w1")
+        // Made from an image that was committed from one of ours: its labels, another name.
+        let named = good.merging(["berth.name": "berth-w-g1"]) { $1 }
+        #expect(ContainerLabels.identity(named, names: ["/berth-w-g1"], agent: agent) != nil)
+        #expect(ContainerLabels.identity(named, names: ["/rescued"], agent: agent) == nil)
+        #expect(ContainerLabels.identity(named, names: [], agent: agent) != nil)
+        #expect(ContainerLabels.identity(good, names: ["/x"], agent: AgentID(validated: "a2")) == nil)
         for key in good.keys {
             var broken = good
             broken[key] = nil
-            #expect(ContainerLabels.identity(broken, agent: agent) == nil, "without \(key)")
+            #expect(ContainerLabels.identity(broken, names: ["/x"], agent: agent) == nil, "without \(key)")
         }
-        #expect(ContainerLabels.identity(good.merging(["berth.workload": "../x"]) { $1 }, agent: agent) == nil)
-        #expect(ContainerLabels.identity(good.merging(["berth.generation": "many"]) { $1 }, agent: agent) == nil)
+        #expect(
+            ContainerLabels.identity(good.merging(["berth.workload": "../x"]) { $1 }, names: ["/x"], agent: agent)
+                == nil)
+        let huge = good.merging(["berth.attempt": "9223372036854775807"]) { $1 }
+        #expect(ContainerLabels.identity(huge, names: ["/x"], agent: agent) == nil)
+        #expect(
+            ContainerLabels.identity(good.merging(["berth.generation": "many"]) { $1 }, names: ["/x"], agent: agent)
+                == nil)
     }
 
     @Test func `what the Engine's errors mean for a step`() {

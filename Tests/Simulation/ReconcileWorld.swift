@@ -18,6 +18,7 @@ package struct ReconcileWorld: Hashable, Sendable {
     private var observedGenerations: [WorkloadID: Generation] = [:]
     private var foreign: [String: SimulatedHost.Container] = [:]
     private var stepsDone = 0
+    private var fileWasLost = false
     /// Steps from here on end as it says; for trying one fault at each call.
     package var fault: (at: Int, fate: SimulatedHost.Fate)? {
         get { faultAt >= 0 ? (faultAt, faultFate) : nil }
@@ -36,6 +37,17 @@ package struct ReconcileWorld: Hashable, Sendable {
         for container in host.containers.values where container.workload == nil { foreign[container.id] = container }
     }
 
+    // MARK: as part of a larger world
+
+    /// What the agent holds now.
+    package mutating func accept(_ desired: DesiredState) { self.desired = desired }
+
+    /// Of the last pass.
+    package private(set) var statuses: [WorkloadStatus] = []
+
+    /// The process ends; what is on its disk stays.
+    package mutating func killAgent() { restartAgent() }
+
     // MARK: what can happen
 
     package mutating func play(_ happening: Happening, jitter: Double = 0.5) {
@@ -46,6 +58,7 @@ package struct ReconcileWorld: Hashable, Sendable {
         case .agentIsKilled: restartAgent()
         case .agentLosesItsFile:
             stored = .nothing
+            fileWasLost = true
             restartAgent()
         case .engineRestarts: host.restarted()
         case .processDies(let pick, let code): withContainer(pick, where: \.isUp) { $0.exit($1, code: code) }
@@ -97,7 +110,10 @@ package struct ReconcileWorld: Hashable, Sendable {
         host.pass(span)
     }
 
-    private mutating func restartAgent() { memory = ReconcileMemory(stored, now: now) }
+    private mutating func restartAgent() {
+        memory = ReconcileMemory(stored, now: now)
+        lastStarts = [:]
+    }
 
     /// One pass of the agent, as `ReconcilePass` and `ReconcileLoop` make it.
     package mutating func pass(_ fate: SimulatedHost.Fate = .works, jitter: Double = 0.5) {
@@ -105,16 +121,19 @@ package struct ReconcileWorld: Hashable, Sendable {
         memory = memory.noticing(observed, desired: desired, now: now, random: jitter)
         let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now)
         note(plan)
+        statuses = plan.statuses
         memory = memory.keeping(plan.statuses)
         stored = memory.stored(at: now)
         for step in plan.steps {
-            if let workload = desired.workloads[step.workload], let due = memory.memory(of: workload).notBefore,
+            if let workload = desired.workloads[step.workload],
+                let due = memory.memory(of: workload).notBefore(step.action),
                 due > now
             {
                 broken.append("backoff: \(step.action.told) before its time")
             }
-            memory = memory.launching(step)
+            memory = memory.launching(step, at: now)
             let fate = stepsDone == faultAt ? faultFate : fate
+            if fate != .crashBefore, fate != .crashAfter { noteStart(step) }
             stepsDone += 1
             tell("  \(step.action.told): \(step.reason)\(fate == .works ? "" : " [\(fate.rawValue)]")")
             let result = host.perform(step, fate)
@@ -125,6 +144,31 @@ package struct ReconcileWorld: Hashable, Sendable {
         stored = memory.stored(at: now)
         advance(Milliseconds(100))
     }
+
+    /// A start that changed nothing is not tried again at once.
+    private mutating func noteStart(_ step: Step) {
+        guard case .start(let id) = step.action, let container = host.containers[id.text] else { return }
+        if let last = lastStarts[id.text], last.container == container, last.generation == step.generation,
+            (now - last.at).count < 400
+        {
+            // Twice can be one death that was noticed late; three times is a circle.
+            if last.isSecond {
+                broken.append("backoff: \(container.name) is started again and again in the same state")
+            }
+            lastStarts[id.text]?.isSecond = true
+            lastStarts[id.text]?.at = now
+            return
+        }
+        lastStarts[id.text] = StartNote(container: container, at: now, generation: step.generation)
+    }
+
+    private struct StartNote: Hashable {
+        var container: SimulatedHost.Container
+        var at: MonotonicInstant
+        var generation: Generation
+        var isSecond = false
+    }
+    private var lastStarts: [String: StartNote] = [:]
 
     /// Nothing is in the way any more: passes and time, until nothing is planned.
     package mutating func settle(rounds: Int = 120) {
@@ -143,6 +187,9 @@ package struct ReconcileWorld: Hashable, Sendable {
             let before = observedGenerations[status.workload] ?? 0
             if status.observedGeneration > status.generation {
                 broken.append("observed generation \(status.observedGeneration) passes \(status.generation)")
+            }
+            if status.observedGeneration < before, !fileWasLost {
+                broken.append("observed generation of \(status.workload) went down from \(before)")
             }
             // An agent that lost its file may not know; its control plane does, and keeps the highest.
             observedGenerations[status.workload] = max(before, status.observedGeneration)

@@ -120,7 +120,7 @@ extension SimulatedHost {
             .failed(
                 .init(
                     reason: "refused", message: refusal.message, isPermanent: false,
-                    mayHaveHappened: refusal.status == 0, timedOut: refusal.status == 0))
+                    mayHaveHappened: refusal.status == 0 || refusal.status >= 500, timedOut: refusal.status == 0))
         }
     }
 }

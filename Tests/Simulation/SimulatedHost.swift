@@ -28,6 +28,21 @@ package struct SimulatedHost: Hashable, Sendable {
         /// A start of it was called and does not come back.
         package var hangs = false
 
+        package init(
+            id: String, name: String, image: String, labels: [String: String], mounts: [Mount], runtime: String,
+            limits: EngineLimits, restartPolicy: String = "no", state: State = .created
+        ) {
+            self.id = id
+            self.name = name
+            self.image = image
+            self.labels = labels
+            self.mounts = mounts
+            self.runtime = runtime
+            self.limits = limits
+            self.restartPolicy = restartPolicy
+            self.state = state
+        }
+
         package var isUp: Bool {
             switch state {
             case .running, .paused: true
@@ -77,7 +92,9 @@ package struct SimulatedHost: Hashable, Sendable {
     package private(set) var violations: [String] = []
     /// Starts of these images fail, hang, or come up and die at once.
     package var broken: [String: Breakage] = [:]
-    package enum Breakage: String, Hashable, Sendable, CaseIterable { case failsToStart, hangsAtStart, diesAtOnce }
+    package enum Breakage: String, Hashable, Sendable, CaseIterable {
+        case failsToStart, hangsAtStart, diesAtOnce, staysCreated
+    }
     private var nextID = 0
 
     package init() {}
@@ -104,6 +121,11 @@ package struct SimulatedHost: Hashable, Sendable {
         guard var container = containers[id] else { return }
         change(&container)
         containers[id] = container
+    }
+
+    /// The Engine lost its index of names: the same name can be given again.
+    package mutating func forgetNames() {
+        for id in containers.keys { containers[id]?.name = "" }
     }
 
     package mutating func removedByHand(_ id: String) { containers[id] = nil }
@@ -178,6 +200,7 @@ package struct SimulatedHost: Hashable, Sendable {
         case .hangsAtStart:
             containers[id]?.hangs = true
             throw Refusal(status: 0, message: "no answer in time")
+        case .staysCreated: return
         case .diesAtOnce, nil: break
         }
         let mine = Set(container.mounts.filter(\.isWritable).map(\.volume))

@@ -5,7 +5,7 @@ package import BerthModel
 ///
 /// Rules (docs/protocol.md): revisions are contiguous; what is held already is acknowledged again and not applied; the
 /// same revision with another digest is reported, not applied; a bad item is refused alone and keeps its last good
-/// version; a snapshot that would remove many running workloads waits for a confirmation.
+/// version; what would remove many running workloads at once, snapshot or delta, waits for a confirmation.
 package struct DesiredStateIntake: Sendable {
     package enum Verdict: Hashable, Sendable {
         /// Store this durably, then send the nacks and acknowledge.
@@ -59,7 +59,8 @@ package struct DesiredStateIntake: Sendable {
             return .refuse(
                 .init(revision: delta.resultsIn, workload: nil, reason: "the delta's result has another digest"))
         }
-        return .store(HeldDesiredState(state: state, digest: delta.digest), nacks: nacks)
+        let next = HeldDesiredState(state: state, digest: delta.digest)
+        return guarded(next, nacks: nacks, held: held.state, running: running)
     }
 
     /// Absence is never a reason to remove: what a snapshot does not mention is carried on as it was wanted last.

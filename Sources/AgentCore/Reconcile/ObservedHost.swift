@@ -140,7 +140,7 @@ package struct ObservedSettings: Hashable, Sendable {
 }
 
 /// Limits in the Engine's own units.
-package struct EngineLimits: Hashable, Sendable {
+package struct EngineLimits: Hashable, Sendable, Codable {
     /// Bytes of memory and swap together.
     package var memory: Int
     /// Billionths of a core.

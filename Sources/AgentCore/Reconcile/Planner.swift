@@ -28,10 +28,17 @@ package enum Planner {
             plan.statuses.append(decision.status)
             if decision.cancelsInFlight { plan.cancellations.append(id) }
             if let look = decision.nextLook { plan.nextLook = min(plan.nextLook ?? look, look) }
-            if let step = decision.step { candidates.append((urgency(of: step), step)) }
+            if let step = decision.step {
+                // What has failed before comes after what may work at once.
+                let isRetry = memory.memory(of: workload).failures > 0
+                candidates.append((urgency(of: step) + (isRetry ? 10 : 0), step))
+            }
         }
 
-        var launches = memory.inFlight.values.count(where: \.isLaunch)
+        // One that takes this long hangs: it holds up no others.
+        var launches = memory.inFlight.values.count { step in
+            step.isLaunch && (memory.inFlightSince[step.workload].map { now - $0 < .seconds(10) } ?? true)
+        }
         for (_, step) in candidates.sorted(by: { ($0.urgency, $0.step.workload) < ($1.urgency, $1.step.workload) }) {
             if step.isLaunch {
                 guard launches < mostLaunches else { continue }
@@ -56,6 +63,8 @@ package enum Planner {
 }
 
 extension Step {
+    var isRemoval: Bool { if case .remove = action { true } else { false } }
+
     /// True for the steps that cost the host work and are therefore limited in number.
     package var isLaunch: Bool {
         switch action {

@@ -14,13 +14,23 @@ extension ReconcileMemory {
             var memory = next.memory(of: workload)
             let before = memory
             let isWanted = container.fingerprint == workload.spec.fingerprint
+            if isWanted { memory.sawSettings(container.settings, wanted: workload.spec.resources, cpus: observed.cpus) }
             switch container.state {
+            case .exited(let exit) where memory.ownStop == container.id:
+                memory.ownExit = exit
+                if memory.seenRunning == container.id { memory.seenRunning = nil }
             case .running(_, let upFor, let health):
                 if isWanted { memory.sawRunning(container.id, upFor: upFor, health: health) }
+                if memory.startedLast == container.id { memory.startedLast = nil }
                 if memory.seenRunning == container.id, upFor >= Self.healthyAfter {
                     memory.failures = 0
+                    memory.falls = 0
                     memory.lastFailure = nil
                 }
+            case .created where memory.startedLast == container.id:
+                memory.startedInVain(now: now) { Self.delay(failures: $0, permanent: false, random: random) }
+            case .exited(let exit) where memory.startedLast == container.id && memory.countedDeath == exit:
+                memory.startedInVain(now: now) { Self.delay(failures: $0, permanent: false, random: random) }
             case .exited(let exit) where memory.seenRunning == container.id && memory.countedDeath != exit:
                 memory.died(exit, now: now) { Self.delay(failures: $0, permanent: false, random: random) }
                 if isWanted, !memory.isProven { memory.failedStarts += 1 }
@@ -33,9 +43,18 @@ extension ReconcileMemory {
 }
 
 extension ReconcileMemory.WorkloadMemory {
+    /// The first look after a change that was taken: what it left otherwise than wanted stays so.
+    fileprivate mutating func sawSettings(_ settings: ObservedSettings?, wanted: Resources, cpus: Int) {
+        guard let settings, lastUpdate != nil, !updateWasSeen else { return }
+        updateWasSeen = true
+        toleratedLimits = settings.limits == EngineLimits(wanted, cpus: cpus) ? nil : settings.limits
+    }
+
     fileprivate mutating func sawRunning(
         _ container: EngineContainerID, upFor: Milliseconds, health: ContainerState.Health
     ) {
+        // It came late, but it came.
+        if hungStart == container { hungStart = nil }
         // Once rolled back, the one that serves is the one whose death counts.
         if failedStarts == 0 || seenRunning == nil { seenRunning = container }
         switch WorkloadPlanner.proof(upFor: upFor, health: health) {
@@ -45,13 +64,26 @@ extension ReconcileMemory.WorkloadMemory {
         }
     }
 
+    /// The Engine said that it was started, and it never ran: without this a start would follow a start.
+    fileprivate mutating func startedInVain(now: MonotonicInstant, delay: (Int) -> Milliseconds) {
+        startedLast = nil
+        failures += 1
+        falls += 1
+        lastFailure = StepFailure(
+            reason: "start_without_effect", message: "the Engine says that it was started, and it does not run",
+            isPermanent: false)
+        notBefore = now + delay(failures)
+    }
+
     /// Counts the death of a main process, once, and says when the next start is due.
     fileprivate mutating func died(
         _ exit: ContainerState.Exit, now: MonotonicInstant, delay: (Int) -> Milliseconds
     ) {
         countedDeath = exit
+        startedLast = nil
         restarts += 1
         failures += 1
+        falls += 1
         // The first death after a healthy time is answered at once: most are a restart that somebody wanted.
         notBefore = failures == 1 ? now : now + delay(failures - 1)
     }

@@ -9,6 +9,12 @@ package struct ReconcileMemory: Hashable, Sendable {
         package var observedGeneration: Generation = 0
         /// Failures and deaths without a healthy time between them.
         package var failures = 0
+        /// Of these, starts that failed and deaths: what a limit of restarts counts.
+        package var falls = 0
+        /// Stops, and removals beside a container that serves, wait for their own failures and for no others: a workload
+        /// in a crash loop is stopped at once, and rubbish that cannot be removed keeps nobody down.
+        package var stopping = Gate()
+        package var tidying = Gate()
         /// No step that could fail again before this moment.
         package var notBefore: MonotonicInstant?
         package var lastFailure: StepFailure?
@@ -20,6 +26,8 @@ package struct ReconcileMemory: Hashable, Sendable {
         package var attempts = 0
         /// The engine container that was started or seen up under this generation: only its end is a death.
         package var seenRunning: EngineContainerID?
+        /// The engine container whose start was answered, until it is seen up or ended: a start can be without effect.
+        package var startedLast: EngineContainerID?
         /// A container of this generation was up for long enough: what it replaced is not needed as a way back.
         package var isProven = false
         /// Starts of this generation that failed and deaths before it had proved itself: after one, the rollback rule.
@@ -31,6 +39,20 @@ package struct ReconcileMemory: Hashable, Sendable {
         /// When limits and when the network were last put right: what does not stay right is not done over and over.
         package var lastUpdate: MonotonicInstant?
         package var lastConnect: MonotonicInstant?
+        /// A look came after `lastUpdate`.
+        package var updateWasSeen = false
+
+        /// What this agent stops or has stopped: its end is no death, and no end of a job.
+        package var ownStop: EngineContainerID?
+        package var ownExit: ContainerState.Exit?
+        /// Limits that the Engine made of the wanted ones although it took the change: this kernel can do no better.
+        package var toleratedLimits: EngineLimits?
+
+        package struct Gate: Hashable, Sendable {
+            package var failures = 0
+            package var notBefore: MonotonicInstant?
+            package init() {}
+        }
 
         package init(generation: Generation, observedGeneration: Generation = 0) {
             self.generation = generation
@@ -40,6 +62,7 @@ package struct ReconcileMemory: Hashable, Sendable {
 
     package var workloads: [WorkloadID: WorkloadMemory] = [:]
     package private(set) var inFlight: [WorkloadID: Step] = [:]
+    package private(set) var inFlightSince: [WorkloadID: MonotonicInstant] = [:]
     /// Until when a create whose answer never came may still have its effect.
     package var lateCreates: [WorkloadID: MonotonicInstant] = [:]
     private static let lateCreateWindow = Milliseconds.seconds(120)
@@ -56,9 +79,19 @@ package struct ReconcileMemory: Hashable, Sendable {
         return WorkloadMemory(generation: workload.generation, observedGeneration: known?.observedGeneration ?? 0)
     }
 
-    package func launching(_ step: Step) -> ReconcileMemory {
+    package func launching(_ step: Step, at now: MonotonicInstant) -> ReconcileMemory {
         var next = self
         next.inFlight[step.workload] = step
+        next.inFlightSince[step.workload] = now
+        if case .stop(let id, _) = step.action {
+            var memory = next.workloads[step.workload] ?? WorkloadMemory(generation: step.generation)
+            if memory.generation < step.generation {
+                memory = WorkloadMemory(
+                    generation: step.generation, observedGeneration: memory.observedGeneration)
+            }
+            memory.ownStop = id
+            next.workloads[step.workload] = memory
+        }
         return next
     }
 
@@ -67,6 +100,7 @@ package struct ReconcileMemory: Hashable, Sendable {
         var next = self
         let step = outcome.step
         next.inFlight[step.workload] = nil
+        next.inFlightSince[step.workload] = nil
         if case .failed(let failure) = outcome.result, failure.mayHaveHappened, case .create = step.action {
             next.lateCreates[step.workload] = now + Self.lateCreateWindow
         }
@@ -79,7 +113,7 @@ package struct ReconcileMemory: Hashable, Sendable {
         case .succeeded: memory.succeeded(step.action, now: now)
         case .superseded, .cancelled:
             // Never at once again: what was overtaken is looked at first.
-            memory.notBefore = now + Milliseconds(200)
+            memory.wait(until: now + Milliseconds(200), for: step.action)
         case .failed(let failure):
             memory.failed(step.action, failure, now: now) { failures in
                 Self.delay(failures: failures, permanent: failure.isPermanent, random: random)
@@ -105,6 +139,10 @@ package struct ReconcileMemory: Hashable, Sendable {
         for status in statuses where status.observedGeneration > 0 {
             var memory = next.workloads[status.workload] ?? WorkloadMemory(generation: status.generation)
             guard status.observedGeneration > memory.observedGeneration else { continue }
+            if memory.generation < status.generation {
+                memory = WorkloadMemory(
+                    generation: status.generation, observedGeneration: memory.observedGeneration)
+            }
             memory.observedGeneration = status.observedGeneration
             next.workloads[status.workload] = memory
         }
@@ -119,20 +157,47 @@ package struct ReconcileMemory: Hashable, Sendable {
 }
 
 extension ReconcileMemory.WorkloadMemory {
+    /// Until when a step of this kind is not tried.
+    package func notBefore(_ action: Step.Action) -> MonotonicInstant? {
+        switch action {
+        case .stop, .endProcesses: stopping.notBefore
+        case .remove: tidying.notBefore
+        case .pull, .create, .start, .update, .connect: notBefore
+        }
+    }
+
+    fileprivate mutating func wait(until moment: MonotonicInstant, for action: Step.Action) {
+        switch action {
+        case .stop, .endProcesses: stopping.notBefore = moment
+        case .remove: tidying.notBefore = moment
+        case .pull, .create, .start, .update, .connect: notBefore = moment
+        }
+    }
+
     fileprivate mutating func succeeded(_ action: Step.Action, now: MonotonicInstant) {
         switch action {
         case .start(let id):
             lastFailure = nil
             // Its end is a death, even where it came before anybody saw it up.
             seenRunning = id
+            startedLast = id
+            ownStop = nil
+            ownExit = nil
         case .stop(let id, _):
+            stopping = Gate()
             // What was stopped on purpose did not die.
             if seenRunning == id { seenRunning = nil }
+            if startedLast == id { startedLast = nil }
         case .create: attempts += 1
-        case .update: lastUpdate = now
+        case .update:
+            lastUpdate = now
+            updateWasSeen = false
         case .connect: lastConnect = now
-        case .endProcesses(let id): if hungStart == id { hungStart = nil }
-        case .pull, .remove: break
+        case .endProcesses(let id):
+            stopping = Gate()
+            if hungStart == id { hungStart = nil }
+        case .remove: tidying = Gate()
+        case .pull: break
         }
     }
 
@@ -140,11 +205,22 @@ extension ReconcileMemory.WorkloadMemory {
         _ action: Step.Action, _ failure: StepFailure, now: MonotonicInstant, delay: (Int) -> Milliseconds
     ) {
         switch action {
-        case .update where !refusesLiveChange && !failure.mayHaveHappened:
-            // Not a failure yet: it is tried once more while the container is stopped.
+        case .update where !refusesLiveChange && !failure.timedOut:
+            // Not a failure yet, whatever became of it: it is tried once more while the container is stopped.
             refusesLiveChange = true
             return
+        case .stop, .endProcesses:
+            stopping.failures += 1
+            stopping.notBefore = now + delay(stopping.failures)
+            lastFailure = failure
+            return
+        case .remove:
+            tidying.failures += 1
+            tidying.notBefore = now + delay(tidying.failures)
+            lastFailure = failure
+            return
         case .start(let id):
+            falls += 1
             if failure.timedOut { hungStart = id }
             // An Engine that went away in the middle says nothing about the container.
             if failure.timedOut || !failure.mayHaveHappened { failedStarts += 1 }

@@ -9,6 +9,7 @@ package struct StoredMemory: Hashable, Sendable, Codable {
         package var generation: Generation
         package var observedGeneration: Generation
         package var failures: Int
+        package var falls: Int
         package var retryIn: Milliseconds?
         package var lastFailure: StepFailure?
         package var countedDeath: ContainerState.Exit?
@@ -19,6 +20,9 @@ package struct StoredMemory: Hashable, Sendable, Codable {
         package var failedStarts: Int
         package var hungStart: EngineContainerID?
         package var refusesLiveChange: Bool
+        package var ownStop: EngineContainerID?
+        package var ownExit: ContainerState.Exit?
+        package var toleratedLimits: EngineLimits?
         package var lateCreateFor: Milliseconds?
     }
 
@@ -36,11 +40,13 @@ extension ReconcileMemory {
                 guard let memory = workloads[id] else { return nil }
                 return StoredMemory.Entry(
                     workload: id, generation: memory.generation, observedGeneration: memory.observedGeneration,
-                    failures: memory.failures, retryIn: memory.notBefore.flatMap { $0 > now ? $0 - now : nil },
+                    failures: memory.failures, falls: memory.falls,
+                    retryIn: memory.notBefore.flatMap { $0 > now ? $0 - now : nil },
                     lastFailure: memory.lastFailure, countedDeath: memory.countedDeath, restarts: memory.restarts,
                     attempts: memory.attempts, seenRunning: memory.seenRunning, isProven: memory.isProven,
                     failedStarts: memory.failedStarts, hungStart: memory.hungStart,
-                    refusesLiveChange: memory.refusesLiveChange,
+                    refusesLiveChange: memory.refusesLiveChange, ownStop: memory.ownStop, ownExit: memory.ownExit,
+                    toleratedLimits: memory.toleratedLimits,
                     lateCreateFor: lateCreates[id].flatMap { $0 > now ? $0 - now : nil })
             })
     }
@@ -53,6 +59,10 @@ extension ReconcileMemory {
                 generation: max(0, entry.generation),
                 observedGeneration: min(max(0, entry.observedGeneration), max(0, entry.generation)))
             memory.failures = max(0, entry.failures)
+            memory.falls = max(0, entry.falls)
+            memory.ownStop = entry.ownStop
+            memory.ownExit = entry.ownExit
+            memory.toleratedLimits = entry.toleratedLimits
             memory.notBefore = entry.retryIn.map { now + Self.bounded($0) }
             memory.lastFailure = entry.lastFailure
             memory.countedDeath = entry.countedDeath

@@ -11,6 +11,13 @@ extension WorkloadPlanner {
             )
         }
         if let waiting = waitingForRetry(old) { return waiting }
+        if containers.count >= 3 {
+            return Decision(
+                status: status(
+                    .waiting, old, reason: "remove_failed",
+                    message: memory.lastFailure?.message ?? "old containers cannot be removed"),
+                nextLook: memory.tidying.notBefore ?? now + .seconds(5))
+        }
         switch observed.images[workload.spec.image] {
         case nil:
             return Decision(status: status(.waiting, old), nextLook: now + .seconds(1))

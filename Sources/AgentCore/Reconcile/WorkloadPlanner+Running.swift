@@ -124,7 +124,7 @@ extension WorkloadPlanner {
     var limits: EngineLimits { EngineLimits(workload.spec.resources, cpus: observed.cpus) }
 
     func needsUpdate(_ settings: ObservedSettings) -> Bool {
-        settings.limits != limits || settings.isRestartedByEngine
+        (settings.limits != limits && settings.limits != memory.toleratedLimits) || settings.isRestartedByEngine
     }
 
     private func wasLately(_ moment: MonotonicInstant?) -> Bool {
@@ -134,7 +134,7 @@ extension WorkloadPlanner {
     /// The wanted container runs; what it replaced goes once it has proved itself and a time has passed.
     private func tidy(beside current: ObservedContainer, _ others: [ObservedContainer], course: Course) -> Decision {
         var decision = Decision(status: running(current, course))
-        if let unwanted = others.first(where: { $0.state == .created }) {
+        if let unwanted = others.first(where: { $0.state == .created }), !isTidyingHeldBack {
             decision.step = planned(.remove(unwanted.id), "never started")
             return decision
         }
@@ -221,6 +221,8 @@ extension WorkloadPlanner {
     }
 
     private func endedForGood(_ container: ObservedContainer, _ exit: ContainerState.Exit) -> Bool {
+        // What was stopped for a repair, or by a stop that was wanted before, has not ended by itself.
+        guard memory.ownExit != exit, memory.ownStop != container.id else { return false }
         let endedNow = container.generation == workload.generation || memory.countedDeath == exit
         guard endedNow, exit.startedAt > 0 else { return false }
         switch workload.spec.restart {
@@ -231,9 +233,9 @@ extension WorkloadPlanner {
     }
 
     private func givenUp(_ current: ObservedContainer?) -> Decision? {
-        guard let limit = workload.spec.restartLimit, memory.failures > limit else { return nil }
+        guard let limit = workload.spec.restartLimit, memory.falls > limit else { return nil }
         let message =
-            "given up after \(memory.failures) failed starts or ends in a row (limit \(limit)):"
+            "given up after \(memory.falls) failed starts or ends in a row (limit \(limit)):"
             + " \(memory.lastFailure?.message ?? exitMessage(current) ?? "no reason is known"); change it or start it"
         return Decision(status: status(.failed, current, reason: "restart_limit", message: message))
     }
@@ -256,6 +258,7 @@ extension WorkloadPlanner {
     /// Never started, or not the best of those that ended: of no use to anybody. The best is the newest one that ran long
     /// enough to prove itself, else the newest.
     private func superfluous(among others: [ObservedContainer]) -> ObservedContainer? {
+        guard !isTidyingHeldBack else { return nil }
         if let created = others.first(where: { $0.state == .created }) { return created }
         let ended = others.filter { !$0.state.isUp }.sorted { left, right in
             (left.provedItself ? 1 : 0, left.generation, left.attempt, left.id)

@@ -34,12 +34,14 @@ package struct WorkloadPlanner {
         if let inFlight { return working(on: inFlight) }
         var decision = wantedNext()
         // What failed is not tried before its time, whatever the step is.
-        if decision.step != nil, let due = memory.notBefore, due > now {
+        if let step = decision.step, let due = memory.notBefore(step.action), due > now {
             decision.step = nil
             decision.nextLook = due
             decision.status.reason = memory.lastFailure?.reason ?? decision.status.reason
             decision.status.message = memory.lastFailure?.message ?? decision.status.message
-            if memory.lastFailure != nil, decision.status.startedAt == nil, workload.wish == .running {
+            if memory.lastFailure != nil, step.isRemoval == false, decision.status.startedAt == nil,
+                workload.wish == .running
+            {
                 decision.status.phase = .failed
             }
         }
@@ -67,8 +69,12 @@ package struct WorkloadPlanner {
         if let starting = containers.first(where: \.isStarting) {
             return Decision(status: status(.starting, starting), nextLook: now + .seconds(1))
         }
-        if let dead = containers.first(where: { $0.state == .dead }) {
-            return step(.remove(dead.id), "the Engine could not remove it before", .waiting)
+        if workload.wish != .removed, let dead = containers.first(where: { $0.state == .dead }) {
+            // Rubbish: whatever else is due comes first.
+            var decision = without(dead).wantedNext()
+            guard decision.step == nil, !isTidyingHeldBack else { return decision }
+            decision.step = planned(.remove(dead.id), "the Engine could not remove it before")
+            return decision
         }
         switch workload.wish {
         case .running: return towardsRunning()
@@ -104,6 +110,15 @@ package struct WorkloadPlanner {
     }
 
     // MARK: parts
+
+    private func without(_ container: ObservedContainer) -> WorkloadPlanner {
+        WorkloadPlanner(
+            workload: workload, containers: containers.filter { $0.id != container.id }, observed: observed,
+            memory: memory, inFlight: inFlight, lateCreateUntil: lateCreateUntil, now: now)
+    }
+
+    /// Removing failed a moment ago: nothing waits for it.
+    var isTidyingHeldBack: Bool { memory.tidying.notBefore.map { $0 > now } ?? false }
 
     /// The best of those that match the spec: one that runs, else the one that was made last.
     func chosen(from matching: [ObservedContainer]) -> ObservedContainer? {

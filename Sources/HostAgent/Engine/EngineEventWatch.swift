@@ -15,7 +15,7 @@ struct EngineEventWatch: Sendable {
         "event": [
             "create", "start", "restart", "die", "stop", "kill", "oom", "destroy", "pause", "unpause", "rename",
             "update",
-            "pull", "import", "load", "tag", "untag", "delete", "connect", "disconnect", "reload",
+            "health_status", "pull", "import", "load", "tag", "untag", "delete", "connect", "disconnect", "reload",
         ],
     ]
 

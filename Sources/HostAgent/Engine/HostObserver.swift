@@ -115,7 +115,7 @@ package actor HostObserver {
         var writers: [String: [EngineContainerID]] = [:]
         var ours: [(ContainerSummary, ContainerLabels.Identity)] = []
         for summary in list {
-            if let identity = ContainerLabels.identity(summary.labels, agent: agent) {
+            if let identity = ContainerLabels.identity(summary.labels, names: summary.names, agent: agent) {
                 ours.append((summary, identity))
             } else if ["running", "paused", "restarting"].contains(summary.state) {
                 for mount in summary.mounts where mount.type == "volume" && mount.isWritable {
@@ -123,6 +123,10 @@ package actor HostObserver {
                     writers[volume, default: []].append(EngineContainerID(validated: summary.id))
                 }
             }
+        }
+        // A health check that has not spoken yet speaks without an event that every Engine sends.
+        for (summary, _) in ours where seen[summary.id]?.details.state.health?.status == "starting" {
+            stale.insert(summary.id)
         }
         let due = ours.filter { summary, identity in
             !busy.contains(identity.workload) && (stale.contains(summary.id) || !isKnown(summary))
@@ -133,6 +137,14 @@ package actor HostObserver {
         let processes = isDue || !present.isSuperset(of: lastManaged.keys) ? self.processes.all() : [:]
         var managed = ours.map { summary, identity in
             container(summary, identity, processes: processes[summary.id] ?? [])
+        }
+        if isDue {
+            for container in managed where processes[container.id.text, default: []].isEmpty {
+                switch container.state {
+                case .exited, .dead: cold.insert(container.id.text)
+                default: break
+                }
+            }
         }
         managed += outlivingTheirContainer(processes, present: present)
         lastManaged = Dictionary(managed.map { ($0.id.text, $0) }, uniquingKeysWith: { $1 })
@@ -145,7 +157,15 @@ package actor HostObserver {
         let lacking = desired.workloads.values.filter {
             $0.wish == .running && !withContainer.contains("\($0.id) \($0.spec.fingerprint)")
         }
-        let needs = lacking.isEmpty ? Needs() : try await lookUp(lacking, engine)
+        var needs = Needs()
+        if !lacking.isEmpty {
+            do {
+                needs = try await lookUp(lacking, engine)
+            } catch let error as EngineError where error.kind != .unreachable {
+                // Those that lack a container wait; the others must not wait with them.
+                log.warning("images or volumes cannot be looked up", metadata: ["error": "\(error)"])
+            }
+        }
         return ObservedHost(
             managed: managed, foreignWriters: writers, images: needs.images, runtimes: usable,
             liveRuntimes: Self.liveRuntimes, volumes: needs.volumes, cpus: info?.cpus ?? 1)
@@ -166,7 +186,7 @@ package actor HostObserver {
             }
             guard !busy.contains(identity.workload), desired.workloads[identity.workload] != nil else { continue }
             // What was found empty after its end stays so until it is started again.
-            if summary.state == "created" || cold.insert(summary.id).inserted { isDue = true }
+            if summary.state == "created" || !cold.contains(summary.id) { isDue = true }
         }
         return isDue
     }
@@ -229,7 +249,10 @@ package actor HostObserver {
 
     /// The list is the latest word on a container's state; details of another state are of no use.
     private func isKnown(_ summary: ContainerSummary) -> Bool {
-        guard let seen = seen[summary.id] else { return false }
+        // What is under inspection may have changed: what was true before it is not known to be true.
+        guard let seen = seen[summary.id], !stale.contains(summary.id), !underInspection.contains(summary.id) else {
+            return false
+        }
         return seen.details.state.status == summary.state || seen.listedState == summary.state
     }
 
@@ -305,7 +328,9 @@ package actor HostObserver {
     /// True where the Engine says that a container runs and its process has been gone for longer than an end takes to be
     /// noticed: its shim and containerd died with it, and nobody will ever tell the Engine.
     private func isPhantom(_ id: String) -> Bool {
-        guard let known = seen[id], known.details.state.status == "running", known.processWasSeen else { return false }
+        guard let known = seen[id], known.details.state.status == "running", known.processWasSeen,
+            !stale.contains(id), !underInspection.contains(id)
+        else { return false }
         guard !ContainerProcesses.isProcess(known.details.state.pid, of: id) else {
             seen[id]?.goneSince = nil
             return false
@@ -368,7 +393,8 @@ package actor HostObserver {
     package func runningProcesses() -> [(workload: WorkloadID, container: String, pid: Int, startedAt: String)] {
         seen.values.compactMap { seen in
             guard seen.details.state.status == "running", seen.details.state.pid > 0,
-                let identity = ContainerLabels.identity(seen.details.configuration.labels ?? [:], agent: agent)
+                let identity = ContainerLabels.identity(
+                    seen.details.configuration.labels ?? [:], names: [seen.details.name], agent: agent)
             else { return nil }
             return (identity.workload, seen.details.id, seen.details.state.pid, seen.details.state.startedAt)
         }

@@ -55,20 +55,23 @@ package struct PlanExecutor: Sendable {
         case .connect(let id):
             try await connect(id, engine)
         case .endProcesses(let id):
-            let left = await ContainerProcesses().end(id.text)
-            guard left.isEmpty else {
-                return .failed(
-                    StepFailure(
-                        reason: "processes_left",
-                        message: "processes \(left.map(String.init).joined(separator: ", ")) of container"
-                            + " \(id.text.prefix(12)) cannot be ended; end them on the host", isPermanent: false))
-            }
+            return await endProcesses(of: id)
         case .remove(let id):
             try await engine.removeContainer(id.text)
             // The Engine can answer 204 while processes of the container live on and write.
-            _ = await ContainerProcesses().end(id.text)
+            return await endProcesses(of: id)
         }
         return .succeeded
+    }
+
+    private func endProcesses(of id: EngineContainerID) async -> StepOutcome.Result {
+        let left = await ContainerProcesses().end(id.text)
+        guard !left.isEmpty else { return .succeeded }
+        return .failed(
+            StepFailure(
+                reason: "processes_left",
+                message: "processes \(left.map(String.init).joined(separator: ", ")) of container"
+                    + " \(id.text.prefix(12)) cannot be ended; end them on the host", isPermanent: false))
     }
 
     private func connect(_ id: EngineContainerID, _ engine: DockerEngine) async throws {
@@ -79,7 +82,8 @@ package struct PlanExecutor: Sendable {
     /// A name that is taken is taken by ourselves where an earlier call was made whose answer never came.
     private func isOurs(_ order: ContainerOrder, _ engine: DockerEngine) async throws -> Bool {
         let details = try await engine.inspectContainer(order.name)
-        let identity = ContainerLabels.identity(details.configuration.labels ?? [:], agent: agent)
+        let identity = ContainerLabels.identity(
+            details.configuration.labels ?? [:], names: [details.name], agent: agent)
         return identity?.workload == order.workload && identity?.fingerprint == order.spec.fingerprint
     }
 }

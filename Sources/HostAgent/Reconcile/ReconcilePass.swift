@@ -24,7 +24,7 @@ struct ReconcilePass {
         let deaths = memory.workloads.compactMapValues(\.countedDeath)
             .filter { self.memory.workloads[$0.key]?.countedDeath != $0.value }
         let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now)
-        for step in plan.steps { memory = memory.launching(step) }
+        for step in plan.steps { memory = memory.launching(step, at: now) }
         memory = memory.keeping(plan.statuses)
         memory = memory.forgetting(memory.workloads.keys.filter { desired.workloads[$0] == nil })
         let running = Set(observed.managed.filter(\.state.mayWrite).map(\.workload))

@@ -123,8 +123,10 @@ final class WriterWatch: Sendable {
     /// Most containers of one workload that ran at a moment. Those that a hand started count too.
     var most: Int { state.withLock { $0.most } }
 
-    /// Returns when nothing that happens later is missed.
+    /// Returns when nothing that happens later is missed. Once more after the Engine was away: whatever ended meanwhile
+    /// ended without an event.
     func begin() async throws {
+        end()
         let (opened, isOpen) = AsyncStream<Void>.makeStream()
         let task = Task {
             try await engine.events(filters: [
@@ -137,6 +139,16 @@ final class WriterWatch: Sendable {
         }
         state.withLock { $0.task = task }
         for await _ in opened {}
+        var running: [String: Set<String>] = [:]
+        for container in try await engine.listContainers(filters: ["label": ["berth.agent=\(agent)"]]) {
+            let details = try await engine.inspectContainer(container.id)
+            guard details.state.status == "running", let workload = container.labels["berth.workload"] else { continue }
+            running[workload, default: []].insert(container.id)
+        }
+        state.withLock { state in
+            state.running = running
+            state.most = max(state.most, running.values.map(\.count).max() ?? 0)
+        }
     }
 
     private func heard(_ event: EngineEvent) {
