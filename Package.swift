@@ -102,7 +102,10 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "berth-bench",
-            dependencies: ["DockerEngine", "WebSocketTransport", "ServiceRuntime", nio, nioPosix, nioHTTP1],
+            dependencies: [
+                "AgentCore", "BerthModel", "DockerEngine", "FakeEngine", "HostAgent", "ServiceRuntime", "Simulation",
+                "WebSocketTransport", nio, nioPosix, nioHTTP1,
+            ],
             swiftSettings: strict),
 
         // An Engine as a value, and a world to play schedules in: a partner of tests, not part of a product.

@@ -39,8 +39,16 @@ struct Bench {
         try await Task.sleep(for: .seconds(5))
         try report("agent memory, idle: resident / private, MB", world.agentMemory())
 
-        for runtime in ["runc", "gvisor"] { try await latency(runtime, engine, world) }
-        try await fleetMemory(world)
+        if environment["BERTH_BENCH"] != "speed" {
+            for runtime in ["runc", "gvisor"] { try await latency(runtime, engine, world) }
+            try await fleetMemory(world)
+        }
+        let pass = try await SettledPass(
+            binaries: environment["BERTH_BINARIES"] ?? ".build/release", group: group
+        ).run()
+        report("settled pass over 500 workloads, CPU ms a pass (goal: under 50)", text(pass.cpuPerPass))
+        report("  inspect calls in \(pass.passes) such passes (goal: 0)", String(pass.inspects))
+        try await Speed(engine: engine, world: world, report: report).run()
     }
 
     /// From the accepted create (the 202 is there) to the event that says running, beside a bare create and start of the

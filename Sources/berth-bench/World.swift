@@ -70,10 +70,27 @@ final class World: Sendable {
         return 0
     }
 
+    /// A workload that runs: its id and its container's.
+    func createRunning(_ name: String, _ engine: DockerEngine) async throws -> (workload: String, container: String) {
+        let created = try await call(.POST, "/api/containers", Self.order(name, runtime: "runc"))
+        guard let workload = created["db_id"].flatMap(Self.text) else { throw ProgramFailure(.failure, "\(created)") }
+        for _ in 0..<600 {
+            let entry = try await call(.GET, "/api/containers/\(workload)")
+            if entry["status"].flatMap(Self.text) == "running", let container = entry["id"].flatMap(Self.text) {
+                return (workload, container)
+            }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        throw ProgramFailure(.failure, "\(name) does not run")
+    }
+
+    func delete(_ workload: String) async throws { _ = try await call(.DELETE, "/api/containers/\(workload)") }
+
     /// Containers of several users: one account may have 25.
     func fill(_ count: Int) async throws {
         for account in 0..<(count + 24) / 25 {
-            let owner = try user(named: "bench-\(account)")
+            let known = try? DurableFile.readSecret("\(folder)/bench-\(account)")
+            let owner = try known ?? user(named: "bench-\(account)")
             for number in 0..<min(25, count - account * 25) {
                 _ = try await call(
                     .POST, "/api/containers", Self.order("fleet-\(number)", runtime: "runc"), token: owner)
@@ -86,7 +103,7 @@ final class World: Sendable {
                 if text.components(separatedBy: #""status":"running""#).count - 1 == min(25, count - account * 25) {
                     break
                 }
-                try await Task.sleep(for: .milliseconds(200))
+                try await Task.sleep(for: .milliseconds(50))
             }
         }
     }
@@ -172,7 +189,7 @@ final class World: Sendable {
         return process.processIdentifier
     }
 
-    private static func output(_ path: String, _ arguments: [String]) throws -> String {
+    static func output(_ path: String, _ arguments: [String]) throws -> String {
         let process = Process()
         let pipe = Pipe()
         process.executableURL = URL(fileURLWithPath: path)

@@ -119,3 +119,30 @@ import Testing
             PresentedStatus.isSettled(status(.failed), at: 1) && !PresentedStatus.isSettled(status(.running), at: 2))
     }
 }
+
+/// One identity in two programs.
+@Suite struct IdentityRules {
+    private func frozen(_ sessions: [(process: String, second: Int, live: Bool)]) -> [Bool] {
+        var watch = IdentityWatch()
+        return sessions.map { session in
+            watch.opened(
+                process: session.process, replacesLiveSession: session.live,
+                at: MonotonicInstant(milliseconds: session.second * 1000))
+        }
+    }
+
+    @Test func `two processes that take the session from each other are one identity too many`() {
+        #expect(
+            frozen([("a", 0, false), ("b", 5, true), ("a", 9, true), ("b", 20, true)]) == [false, false, false, true])
+    }
+
+    @Test func `an agent that is restarted often is no twin: no process comes back`() {
+        let restarts = (0..<30).map { (process: "p\($0)", second: $0, live: $0 % 2 == 0) }
+        #expect(!frozen(restarts).contains(true))
+    }
+
+    @Test func `a process that reconnects, and takeovers that are a minute apart, are no twins`() {
+        #expect(!frozen((0..<20).map { ("a", $0, true) }).contains(true))
+        #expect(!frozen([("a", 0, false), ("b", 61, true), ("a", 122, true), ("b", 183, true)]).contains(true))
+    }
+}

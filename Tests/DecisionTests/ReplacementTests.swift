@@ -60,6 +60,47 @@ import Testing
                 == .stop(id("c"), graceSeconds: 10))
     }
 
+    @Test func `a job that was stopped for a change has not ended by itself`() {
+        var spec = Sample.spec(memory: 512, restart: .never)
+        spec.runtime = RuntimeChoice(name: "gvisor")
+        let desired = Sample.desired(spec: spec)
+        var stopped = Sample.container("c", Sample.exited(0), spec: spec)
+        stopped.settings?.limits = EngineLimits(memory: 1, nanoCPUs: 1, pids: 1)
+        #expect(first(desired, Sample.host([stopped])) == nil, "it ended by itself")
+        let stop = Step(workload: Sample.id, generation: 1, action: .stop(id("c"), graceSeconds: 1), reason: "limits")
+        // Even where the agent dies before it hears that the stop was done.
+        let ours = ReconcileMemory().launching(stop, at: Sample.now)
+        let again = ReconcileMemory(ours.stored(at: Sample.now), now: Sample.now)
+        #expect(first(desired, Sample.host([stopped]), again) == .update(id("c"), limits))
+    }
+
+    @Test func `what the kernel makes of a limit is left so`() {
+        let step = Step(workload: Sample.id, generation: 1, action: .update(id("c"), limits), reason: "")
+        var container = Sample.container("c", Sample.up())
+        container.settings?.limits.pids = 0
+        let host = Sample.host([container])
+        let desired = Sample.desired(spec: larger)
+        let state = DesiredState(revision: Revision(1), workloads: [desired])
+        let memory = ReconcileMemory().launching(step, at: Sample.now)
+            .recording(.init(step: step, result: .succeeded), now: Sample.now, random: 0)
+            .noticing(host, desired: state, now: Sample.now, random: 0)
+        let later = Sample.now + .seconds(3600)
+        #expect(Sample.plan([desired], host, memory: memory, now: later).steps.isEmpty)
+        container.settings?.limits.pids = 7
+        let drifted = Sample.plan([desired], Sample.host([container]), memory: memory, now: later)
+        #expect(drifted.steps.map(\.action) == [.update(id("c"), limits)])
+    }
+
+    @Test func `rubbish that cannot be removed keeps nobody down, and a crash loop delays no stop`() {
+        let dead = Sample.container("dead", .dead, generation: 1, attempt: 1)
+        let current = Sample.container("c", Sample.exited(1), generation: 1, attempt: 2)
+        #expect(first(wanted, Sample.host([dead, current])) == .start(id("c")))
+        let looping = memory { $0.notBefore = Sample.now + .seconds(200) }
+        let old = Sample.container("old", Sample.up(), spec: Sample.spec(version: 2))
+        let both = Sample.host([old, Sample.container("c", Sample.up())])
+        #expect(first(wanted, both, looping) == .stop(id("old"), graceSeconds: 10))
+    }
+
     @Test func `a stop that was wanted for a change is no death`() {
         let stop = Step(
             workload: Sample.id, generation: 1, action: .stop(id("c"), graceSeconds: 10), reason: "limits")

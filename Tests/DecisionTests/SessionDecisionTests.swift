@@ -180,3 +180,32 @@ import Testing
         #expect(sample(120, busy: false, reset: "new") == nil)
     }
 }
+
+/// The history on its way.
+@Suite struct HistoryOutbox {
+    private func record(_ number: Int) -> ActionRecord {
+        ActionRecord(
+            number: number, at: 1, workload: Sample.id, generation: 1, action: "start", reason: "", result: .succeeded)
+    }
+
+    @Test func `records are sent until they are kept, and all of the others again in a new session`() {
+        var outbox = EventOutbox()
+        for number in 1...150 { outbox.add(record(number)) }
+        #expect(outbox.nextToSend()?.items.map(\.number) == Array(1...100))
+        outbox.acknowledged(upTo: 100)
+        #expect(outbox.nextToSend()?.items.map(\.number) == Array(101...150))
+        #expect(outbox.nextToSend() == nil)
+        outbox.sessionStarted()
+        #expect(outbox.nextToSend()?.items.map(\.number) == Array(101...150))
+        outbox.acknowledged(upTo: .max)
+        outbox.sessionStarted()
+        #expect(outbox.nextToSend() == nil)
+    }
+
+    @Test func `the oldest make room, and their number is said`() {
+        var outbox = EventOutbox()
+        for number in 1...(EventOutbox.limit + 7) { outbox.add(record(number)) }
+        let first = outbox.nextToSend()
+        #expect(first?.items.first?.number == 8 && first?.dropped == 7)
+    }
+}

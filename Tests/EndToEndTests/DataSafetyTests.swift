@@ -206,6 +206,16 @@ extension RealParts {
             try await untilTrue("three deaths are counted", within: 30) {
                 try await cradle.agent.ask("explain", cradle.id)["failures_in_a_row"]?.number == 3
             }
+            // The same over the API, and the history of it.
+            let path = "/api/containers/\(cradle.id)"
+            let explained = try await cradle.client.call(.GET, "\(path)/explain")
+            #expect(explained.body["explanation"]?["failures_in_a_row"]?.number == 3, "\(explained)")
+            #expect(explained.body["wanted"]?.text == "running")
+            let died = try await cradle.client.call(.GET, "\(path)/history?limit=100")
+            #expect("\(died.body)".components(separatedBy: "died").count - 1 == 3, "\(died)")
+            #expect(try await cradle.client.call(.GET, "\(path)/history?limit=0").status == 400)
+            #expect(try await cradle.client.call(.GET, "/api/containers/nobody/explain").status == 404)
+            #expect(try await cradle.agent.ask("plan")["problem"] == nil)
             try await cradle.agent.killHard()
             try await cradle.agent.start()
             try await untilTrue("the count is known again") {

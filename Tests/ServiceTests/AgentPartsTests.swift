@@ -2,6 +2,7 @@ import AgentCore
 import BerthModel
 import DockerEngine
 import Foundation
+import ServiceRuntime
 import Testing
 
 @testable import HostAgent
@@ -67,6 +68,18 @@ import Testing
             "Inter-|\n face |\n    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0\n"
         #expect(CgroupCounters.network(dev) == (100, 200))
         #expect(CgroupCounters.network("x") == (0, 0))
+    }
+
+    @Test func `whatever moment an agent names, its text is one that can be written`() {
+        var record = ActionRecord(
+            number: 1, at: 1e300, workload: WorkloadID(validated: "w"), generation: .max, action: "", reason: "",
+            result: .failed, milliseconds: .max)
+        for moment in [1e300, -1e300, .nan, .infinity, 0, 1_700_000_000] {
+            record.at = moment
+            #expect(Timestamp.text(seconds: record.bounded().at).count > 10)
+            #expect(Timestamp.text(seconds: moment).count > 10)
+        }
+        #expect(record.bounded().generation <= 1 << 40)
     }
 
     @Test func `labels of somebody else are nobody of ours`() {
