@@ -39,16 +39,19 @@ struct Bench {
         try await Task.sleep(for: .seconds(5))
         try report("agent memory, idle: resident / private, MB", world.agentMemory())
 
-        if environment["BERTH_BENCH"] != "speed" {
+        if environment["BERTH_BENCH"] == nil {
             for runtime in ["runc", "gvisor"] { try await latency(runtime, engine, world) }
             try await fleetMemory(world)
         }
-        let pass = try await SettledPass(
-            binaries: environment["BERTH_BINARIES"] ?? ".build/release", group: group
-        ).run()
+        if environment["BERTH_BENCH"] != "many" { try await settled(environment["BERTH_BINARIES"] ?? ".build/release") }
+        if environment["BERTH_BENCH"] == "settled" { return }
+        try await Speed(engine: engine, world: world, report: report).run()
+    }
+
+    private func settled(_ binaries: String) async throws {
+        let pass = try await SettledPass(binaries: binaries, group: group).run()
         report("settled pass over 500 workloads, CPU ms a pass (goal: under 50)", text(pass.cpuPerPass))
         report("  inspect calls in \(pass.passes) such passes (goal: 0)", String(pass.inspects))
-        try await Speed(engine: engine, world: world, report: report).run()
     }
 
     /// From the accepted create (the 202 is there) to the event that says running, beside a bare create and start of the

@@ -48,9 +48,17 @@ struct SettledPass {
         defer { kill(process.processIdentifier, SIGTERM) }
 
         func lists() -> Int { engine.calls.filter { $0.contains("/containers/json") }.count }
-        func inspects() -> Int { engine.calls.filter { $0.contains("/json") && !$0.contains("containers/json") }.count }
-        for _ in 0..<300 where inspects() < workloads { try await Task.sleep(for: .milliseconds(100)) }
-        try await Task.sleep(for: .seconds(12))
+        // Not those that ask for the size of a writable layer, which are no part of a pass.
+        func inspects() -> Int {
+            engine.calls.filter { $0.hasSuffix("/json") && !$0.hasSuffix("containers/json") }.count
+        }
+        // Everything is inspected once after the start; then nothing for eight seconds is settled.
+        var known = (count: -1, since: ContinuousClock.now)
+        for _ in 0..<1200 where known.count < workloads || known.since.duration(to: .now) < .seconds(8) {
+            let count = inspects()
+            if count != known.count { known = (count, .now) }
+            try await Task.sleep(for: .milliseconds(100))
+        }
         let before = (cpu: try Self.cpu(process.processIdentifier), lists: lists(), inspects: inspects())
         for _ in 0..<600 where lists() < before.lists + 6 { try await Task.sleep(for: .milliseconds(100)) }
         try await Task.sleep(for: .milliseconds(500))

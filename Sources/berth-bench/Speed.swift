@@ -15,7 +15,7 @@ struct Speed {
     func run() async throws {
         let starts = StartWatch(engine)
         try await starts.begin()
-        try await reaction(starts)
+        if ProgramEnvironment.variables()["BERTH_BENCH"] != "many" { try await reaction(starts) }
         try await throughput(starts)
         starts.end()
     }
@@ -28,13 +28,20 @@ struct Speed {
         var ours: [Double] = []
         for round in 0..<deaths {
             let one = try await Bare.container("death-\(round)", engine)
-            bare.append(try await starts.time(of: one) { try await engine.killContainer(one) } onDeath: {
-                try await engine.startContainer(one)
-            })
+            bare.append(
+                try await starts.time(of: one) {
+                    try await engine.killContainer(one)
+                } onDeath: {
+                    try await engine.startContainer(one)
+                })
             try await Bare.remove(one, engine)
             // A workload of its own each time: a second death in a row is answered later on purpose.
             let (workload, container) = try await world.createRunning("death-\(round)", engine)
-            ours.append(try await starts.time(of: container) { try await engine.killContainer(container) } onDeath: {})
+            ours.append(
+                try await starts.time(of: container) {
+                    try await engine.killContainer(container)
+                } onDeath: {
+                })
             try await world.delete(workload)
         }
         report("death to running, bare (start on the event), ms, median of \(deaths)", text(median(bare)))
@@ -205,7 +212,8 @@ struct Swarm {
         for round in 0..<count {
             let events = starts.events()
             _ = try Self.docker(
-                socket, ["service", "create", "--name", "s\(round)"] + Self.options + ["archlinux:latest", "sleep", "600"])
+                socket,
+                ["service", "create", "--name", "s\(round)"] + Self.options + ["archlinux:latest", "sleep", "600"])
             var iterator = events.makeAsyncIterator()
             var container: String?
             while container == nil, let event = await iterator.next() {

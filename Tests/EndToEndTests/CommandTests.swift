@@ -20,7 +20,10 @@ import Testing
     @Test func `help says every command and every exit code`() async throws {
         let agentHelp = try await agent(["--help"])
         #expect(agentHelp.status == 0)
-        for word in ["register", "run", "status", "plan", "explain", "history", "check-config", "BERTH_STATE_DIRECTORY", "78", "75"] {
+        for word in [
+            "register", "run", "status", "plan", "explain", "history", "check-config", "BERTH_STATE_DIRECTORY", "78",
+            "75",
+        ] {
             #expect(agentHelp.output.contains(word), "\(word)")
         }
         let serverHelp = try await server(["--help"])

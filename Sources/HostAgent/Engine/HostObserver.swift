@@ -377,10 +377,9 @@ package actor HostObserver {
         seen.values.filter { $0.details.state.status == "running" }.map(\.details.id).sorted()
     }
 
+    /// Said with the next look: for this alone there is none.
     func measured(_ id: String, writableLayerMB: Int) {
-        guard seen[id] != nil, layers[id] != writableLayerMB else { return }
-        layers[id] = writableLayerMB
-        doorbell.ring()
+        if seen[id] != nil { layers[id] = writableLayerMB }
     }
 
     /// True once after the Engine turned out to be another, or to offer something else, than before.

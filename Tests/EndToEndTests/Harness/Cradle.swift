@@ -108,6 +108,8 @@ final class WriterWatch: Sendable {
     private struct State {
         var running: [String: Set<String>] = [:]
         var most = 0
+        /// Containers of which an event was heard since the watch began: newer than any list.
+        var heard: Set<String> = []
         var task: Task<Void, any Error>?
     }
 
@@ -127,6 +129,10 @@ final class WriterWatch: Sendable {
     /// ended without an event.
     func begin() async throws {
         end()
+        state.withLock { state in
+            state.running = [:]
+            state.heard = []
+        }
         let (opened, isOpen) = AsyncStream<Void>.makeStream()
         let task = Task {
             try await engine.events(filters: [
@@ -146,14 +152,17 @@ final class WriterWatch: Sendable {
             running[workload, default: []].insert(container.id)
         }
         state.withLock { state in
-            state.running = running
-            state.most = max(state.most, running.values.map(\.count).max() ?? 0)
+            for (workload, containers) in running {
+                state.running[workload, default: []].formUnion(containers.subtracting(state.heard))
+            }
+            state.most = max(state.most, state.running.values.map(\.count).max() ?? 0)
         }
     }
 
     private func heard(_ event: EngineEvent) {
         guard let id = event.actor.id, let workload = event.actor.attributes?["berth.workload"] else { return }
         state.withLock { state in
+            state.heard.insert(id)
             if event.action == "start" {
                 state.running[workload, default: []].insert(id)
             } else {
