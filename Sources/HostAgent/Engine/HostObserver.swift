@@ -8,7 +8,7 @@ package import ServiceRuntime
 /// inspected beside it, each with a deadline of its own, and a look waits for these only a moment: one container that
 /// hangs must not slow the others. What events say only marks what to look at again.
 package actor HostObserver {
-    private struct Seen {
+    struct Seen {
         var details: ContainerDetails
         /// What the list said when it was inspected. The list can be wrong for long (an Engine whose disk was full), an
         /// inspect is not: so as long as the list says the same, the details stand.
@@ -25,7 +25,7 @@ package actor HostObserver {
     private let link: EngineLink
     private let runtimeNames: [String: String]
     private let doorbell: Doorbell
-    private let time: MonotonicTime
+    let time: MonotonicTime
     private let log: Logger
 
     /// A look waits this long for inspects; the first one, which knows nothing yet, as long as an inspect may take. An
@@ -33,33 +33,33 @@ package actor HostObserver {
     private static let patience = Duration.milliseconds(300)
     private static let firstPatience = Duration.seconds(10)
     private var hasLooked = false
-    private var underInspection: Set<String> = []
+    var underInspection: Set<String> = []
     private var awaited: Set<String> = []
     private var awaiting: CheckedContinuation<Void, Never>?
     private let inspectSlots = Slots(count: 16)
 
     /// Events arrive while a look waits for the Engine. What one marks meanwhile must outlive that look, whose answers may
     /// be older: containers are marked in `stale`, and `changes` tells a look that its answers are not to be kept.
-    private var stale: Set<String> = []
+    var stale: Set<String> = []
     private var changes = 0
-    private var seen: [String: Seen] = [:]
+    var seen: [String: Seen] = [:]
     private var images: [String: ImagePresence] = [:]
     private var volumes: Set<String>?
     private var runtimes: [String: String]?
     private var lastRuntimes: [String: String]?
     private(set) var info: EngineInfo?
     private var infoChanged = false
-    private let processes = ContainerProcesses()
+    let processes = ContainerProcesses()
     /// A start that takes longer hangs.
-    private let startDeadline: Milliseconds
-    private var startingSince: [String: MonotonicInstant] = [:]
-    private var lastManaged: [String: ObservedContainer] = [:]
+    let startDeadline: Milliseconds
+    var startingSince: [String: MonotonicInstant] = [:]
+    var lastManaged: [String: ObservedContainer] = [:]
     /// Ended containers whose cgroup was looked into since.
-    private var cold: Set<String> = []
+    var cold: Set<String> = []
     /// Whether each container of the last list may run, whoever made it; nil before the first.
-    private var listed: [String: Bool]?
+    var listed: [String: Bool]?
     /// MiB in the writable layers that were measured.
-    private var layers: [String: Int] = [:]
+    var layers: [String: Int] = [:]
 
     package init(
         agent: AgentID, link: EngineLink, runtimeNames: [String: String], startDeadline: Milliseconds,
@@ -76,7 +76,10 @@ package actor HostObserver {
 
     // MARK: what may have changed
 
-    package func containerChanged(_ id: String) { stale.insert(id) }
+    package func containerChanged(_ id: String) {
+        stale.insert(id)
+        cold.remove(id)
+    }
 
     package func imagesChanged() {
         images = [:]
@@ -174,34 +177,6 @@ package actor HostObserver {
     /// runc changes limits and network of what runs; a sandbox of gVisor takes neither from outside.
     private static let liveRuntimes: Set<String> = ["runc"]
 
-    /// Only where something that is not up is to start or to go: the Engine's word that it ended is not yet a proof.
-    private func processesToLookFor(
-        _ ours: [(ContainerSummary, ContainerLabels.Identity)], desired: DesiredState, busy: Set<WorkloadID>
-    ) -> Bool {
-        var isDue = false
-        for (summary, identity) in ours {
-            guard ["created", "exited", "dead"].contains(summary.state) else {
-                cold.remove(summary.id)
-                continue
-            }
-            guard !busy.contains(identity.workload), desired.workloads[identity.workload] != nil else { continue }
-            // What was found empty after its end stays so until it is started again.
-            if summary.state == "created" || !cold.contains(summary.id) { isDue = true }
-        }
-        return isDue
-    }
-
-    /// Containers of ours that the Engine has forgotten while their processes run on, and write.
-    private func outlivingTheirContainer(_ processes: [String: [Int]], present: Set<String>) -> [ObservedContainer] {
-        lastManaged.values.compactMap { gone in
-            guard !present.contains(gone.id.text), let pids = processes[gone.id.text], !pids.isEmpty else { return nil }
-            var gone = gone
-            gone.state = .dead
-            gone.leftoverProcesses = pids
-            return gone
-        }
-    }
-
     /// Images and volumes of workloads that need a new container.
     private struct Needs {
         var images: [String: ImagePresence] = [:]
@@ -238,6 +213,9 @@ package actor HostObserver {
             } catch let error as EngineError where error.status != nil {
                 // 404, or a reference that the Engine cannot read: the pull will say so, and fail that workload alone.
                 needs.images[reference] = .absent
+            } catch let error as EngineError where error.kind != .unreachable {
+                // Not looked up is not absent: what wants this image waits, and nothing else does.
+                log.warning("image cannot be looked up", metadata: ["image": "\(reference)", "error": "\(error)"])
             }
         }
         if changes == before {
@@ -248,7 +226,7 @@ package actor HostObserver {
     }
 
     /// The list is the latest word on a container's state; details of another state are of no use.
-    private func isKnown(_ summary: ContainerSummary) -> Bool {
+    func isKnown(_ summary: ContainerSummary) -> Bool {
         // What is under inspection may have changed: what was true before it is not known to be true.
         guard let seen = seen[summary.id], !stale.contains(summary.id), !underInspection.contains(summary.id) else {
             return false
@@ -325,52 +303,7 @@ package actor HostObserver {
         seen[summary.id] = now
     }
 
-    /// True where the Engine says that a container runs and its process has been gone for longer than an end takes to be
-    /// noticed: its shim and containerd died with it, and nobody will ever tell the Engine.
-    private func isPhantom(_ id: String) -> Bool {
-        guard let known = seen[id], known.details.state.status == "running", known.processWasSeen,
-            !stale.contains(id), !underInspection.contains(id)
-        else { return false }
-        guard !ContainerProcesses.isProcess(known.details.state.pid, of: id) else {
-            seen[id]?.goneSince = nil
-            return false
-        }
-        guard let since = known.goneSince else {
-            seen[id]?.goneSince = time.now
-            // Most have simply ended this moment: the next inspect says so.
-            stale.insert(id)
-            return false
-        }
-        return time.now - since >= Self.phantomAfter
-    }
-
-    private static let phantomAfter = Milliseconds(3000)
-
-    private func container(
-        _ summary: ContainerSummary, _ identity: ContainerLabels.Identity, processes: [Int]
-    ) -> ObservedContainer {
-        let known = isKnown(summary) ? seen[summary.id] : nil
-        var container = ObservedContainer(
-            summary, identity, details: known?.details, upFor: known?.runningSince.map { time.now - $0 } ?? .zero)
-        container.writableLayerMB = layers[summary.id]
-        container.isPhantom = isPhantom(summary.id)
-        switch container.state {
-        case .created where !processes.isEmpty:
-            let since = startingSince[summary.id] ?? time.now
-            startingSince[summary.id] = since
-            container.isStarting = time.now - since < startDeadline
-            if !container.isStarting { container.leftoverProcesses = processes }
-        case .exited, .dead: container.leftoverProcesses = processes
-        default: break
-        }
-        if processes.isEmpty { startingSince[summary.id] = nil }
-        return container
-    }
-
     // MARK: for others
-
-    /// Processes of containers that the Engine does not know, or not as running.
-    func orphanSandboxes() -> [OrphanSandbox] { listed.map { processes.orphans(listed: $0) } ?? [] }
 
     /// Containers that run, for the measure of their writable layers.
     func runningContainers() -> [String] {
