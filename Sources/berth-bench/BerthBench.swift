@@ -30,10 +30,11 @@ struct Bench {
             throw ProgramFailure(.usage, "BERTH_ENGINE is not set; run `make bench`")
         }
         let engine = try await DockerEngine.negotiate(endpoint, group: group)
-        let world = try await World(
-            binaries: environment["BERTH_BINARIES"] ?? ".build/release", engine: endpoint, group: group)
-        defer { world.stop() }
+        let binaries = environment["BERTH_BINARIES"] ?? ".build/release"
         try await engine.pullImage("archlinux:latest") { _ in }
+        if environment["BERTH_BENCH"] == "hung" { return try await hungStart(binaries, endpoint, engine) }
+        let world = try await World(binaries: binaries, engine: endpoint, group: group)
+        defer { world.stop() }
 
         ProgramEnvironment.printLine("figure                                              value")
         try await Task.sleep(for: .seconds(5))
@@ -43,9 +44,14 @@ struct Bench {
             for runtime in ["runc", "gvisor"] { try await latency(runtime, engine, world) }
             try await fleetMemory(world)
         }
-        if environment["BERTH_BENCH"] != "many" { try await settled(environment["BERTH_BINARIES"] ?? ".build/release") }
+        if environment["BERTH_BENCH"] != "many" { try await settled(binaries) }
         if environment["BERTH_BENCH"] == "settled" { return }
         try await Speed(engine: engine, world: world, report: report).run()
+        if environment["BERTH_BENCH"] != "many" { try await hungStart(binaries, endpoint, engine) }
+    }
+
+    private func hungStart(_ binaries: String, _ endpoint: EngineEndpoint, _ engine: DockerEngine) async throws {
+        try await HungStart(binaries: binaries, group: group, endpoint: endpoint, engine: engine, report: report).run()
     }
 
     private func settled(_ binaries: String) async throws {

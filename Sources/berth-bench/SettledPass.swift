@@ -59,11 +59,13 @@ struct SettledPass {
             if count != known.count { known = (count, .now) }
             try await Task.sleep(for: .milliseconds(100))
         }
-        let before = (cpu: try Self.cpu(process.processIdentifier), lists: lists(), inspects: inspects())
-        for _ in 0..<600 where lists() < before.lists + 6 { try await Task.sleep(for: .milliseconds(100)) }
+        let before = (
+            cpu: try ProcessTimes.cpuSeconds(of: process.processIdentifier) * 1000, lists: lists(), inspects: inspects()
+        )
+        for _ in 0..<1200 where lists() < before.lists + 12 { try await Task.sleep(for: .milliseconds(100)) }
         try await Task.sleep(for: .milliseconds(500))
         let passes = lists() - before.lists
-        let used = try Self.cpu(process.processIdentifier) - before.cpu
+        let used = try ProcessTimes.cpuSeconds(of: process.processIdentifier) * 1000 - before.cpu
         let inspected = inspects() - before.inspects
         try await engine.stop()
         return (used / Double(max(1, passes)), inspected, passes)
@@ -81,14 +83,5 @@ struct SettledPass {
             try host.start(try host.create(.init(order)))
         }
         return host
-    }
-
-    /// Milliseconds of CPU that a process has used.
-    private static func cpu(_ pid: Int32) throws -> Double {
-        let tasks = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")
-        return tasks.reduce(0) { sum, task in
-            let text = (try? String(contentsOfFile: "/proc/\(pid)/task/\(task)/schedstat", encoding: .utf8)) ?? ""
-            return sum + (text.split(separator: " ").first.flatMap { Double($0) } ?? 0) / 1_000_000
-        }
     }
 }

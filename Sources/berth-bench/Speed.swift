@@ -56,7 +56,9 @@ struct Speed {
 
     // MARK: many
 
+    /// From the first request to the last event `start`; the bare loop until its last call is answered.
     private func throughput(_ starts: StartWatch) async throws {
+        try world.makeAccounts(for: many)
         var bare: [Double] = []
         var ours: [Double] = []
         for round in 0..<3 {
@@ -66,8 +68,10 @@ struct Speed {
                 bare.append(start.duration(to: .now).milliseconds)
                 for container in made { try await Bare.remove(container, engine) }
             }
+            let started = starts.events()
             let start = ContinuousClock.now
             try await world.fill(many)
+            await Self.wait(for: many, in: started)
             ours.append(start.duration(to: .now).milliseconds)
             try await world.empty()
             try await untilGone()
@@ -80,6 +84,14 @@ struct Speed {
             let time = try await swarm.service(many, starts)
             report("\(many) replicas, Swarm, ms", text(time))
             report("\(many) workloads, ours / Swarm", ratio(ours.min() ?? .nan, time))
+        }
+    }
+
+    static func wait(for count: Int, in events: AsyncStream<EngineEvent>) async {
+        var started = 0
+        for await event in events where event.action == "start" {
+            started += 1
+            if started == count { return }
         }
     }
 
@@ -243,11 +255,7 @@ struct Swarm {
             socket,
             ["service", "create", "--name", "many", "--replicas", "\(count)"] + Self.options
                 + ["archlinux:latest", "sleep", "600"])
-        var started = 0
-        for await event in events where event.action == "start" {
-            started += 1
-            if started == count { break }
-        }
+        await Speed.wait(for: count, in: events)
         let passed = start.duration(to: .now).milliseconds
         _ = try Self.docker(socket, ["service", "rm", "many"])
         try await Task.sleep(for: .seconds(15))

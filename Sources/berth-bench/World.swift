@@ -15,7 +15,10 @@ final class World: Sendable {
     private let port: Int
     private let token: String
 
-    init(binaries: String, engine: EngineEndpoint, group: any EventLoopGroup) async throws {
+    /// - Parameter runtimes: as the setting of that name.
+    init(
+        binaries: String, engine: EngineEndpoint, group: any EventLoopGroup, runtimes: String = "runc=runc,gvisor=runsc"
+    ) async throws {
         self.binaries = binaries
         self.group = group
         folder = NSTemporaryDirectory() + "berth-bench-\(UUID().uuidString.prefix(8))"
@@ -29,6 +32,7 @@ final class World: Sendable {
         token = try DurableFile.readSecret("\(folder)/token")
         setenv("BERTH_ENGINE", engine.description, 1)
         setenv("BERTH_STATE_DIRECTORY", "\(folder)/agent", 1)
+        setenv("BERTH_RUNTIMES", runtimes, 1)
         _ = try Self.output(
             "\(binaries)/berth-agent",
             [
@@ -70,10 +74,16 @@ final class World: Sendable {
         return 0
     }
 
+    /// - Returns: the workload's id; nothing runs yet.
+    func create(_ name: String, runtime: String) async throws -> String {
+        let created = try await call(.POST, "/api/containers", Self.order(name, runtime: runtime))
+        guard let workload = created["db_id"].flatMap(Self.text) else { throw ProgramFailure(.failure, "\(created)") }
+        return workload
+    }
+
     /// A workload that runs: its id and its container's.
     func createRunning(_ name: String, _ engine: DockerEngine) async throws -> (workload: String, container: String) {
-        let created = try await call(.POST, "/api/containers", Self.order(name, runtime: "runc"))
-        guard let workload = created["db_id"].flatMap(Self.text) else { throw ProgramFailure(.failure, "\(created)") }
+        let workload = try await create(name, runtime: "runc")
         for _ in 0..<600 {
             let entry = try await call(.GET, "/api/containers/\(workload)")
             if entry["status"].flatMap(Self.text) == "running", let container = entry["id"].flatMap(Self.text) {
@@ -86,25 +96,25 @@ final class World: Sendable {
 
     func delete(_ workload: String) async throws { _ = try await call(.DELETE, "/api/containers/\(workload)") }
 
-    /// Containers of several users: one account may have 25.
-    func fill(_ count: Int) async throws {
-        for account in 0..<(count + 24) / 25 {
-            let known = try? DurableFile.readSecret("\(folder)/bench-\(account)")
-            let owner = try known ?? user(named: "bench-\(account)")
-            for number in 0..<min(25, count - account * 25) {
-                _ = try await call(
-                    .POST, "/api/containers", Self.order("fleet-\(number)", runtime: "runc"), token: owner)
-            }
+    /// Accounts for so many containers: one may have 25.
+    func makeAccounts(for count: Int) throws {
+        for account in 0..<(count + 24) / 25 where (try? DurableFile.readSecret("\(folder)/bench-\(account)")) == nil {
+            _ = try user(named: "bench-\(account)")
         }
-        for account in 0..<(count + 24) / 25 {
-            let owner = try DurableFile.readSecret("\(folder)/bench-\(account)")
-            for _ in 0..<600 {
-                let text = try JSONCoding.encodeText(try await call(.GET, "/api/containers", token: owner))
-                if text.components(separatedBy: #""status":"running""#).count - 1 == min(25, count - account * 25) {
-                    break
+    }
+
+    /// Asks for so many containers, eight requests at once.
+    func fill(_ count: Int) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<count {
+                if number >= 8 { try await group.next() }
+                let owner = try DurableFile.readSecret("\(folder)/bench-\(number / 25)")
+                group.addTask {
+                    let order = Self.order("fleet-\(number)", runtime: "runc")
+                    _ = try await self.call(.POST, "/api/containers", order, token: owner)
                 }
-                try await Task.sleep(for: .milliseconds(50))
             }
+            try await group.waitForAll()
         }
     }
 
@@ -125,6 +135,16 @@ final class World: Sendable {
         }
     }
 
+    /// What the agent's last pass took, in milliseconds.
+    func lastPass() throws -> Double {
+        let text = try Self.output("\(binaries)/berth-agent", ["status", "--json", "--config", "\(folder)/agent.json"])
+        let status = try JSONCoding.decode(JSONValue.self, from: ByteBuffer(string: text))
+        guard case .integer(let took)? = status["last_pass_took_us"] else {
+            throw ProgramFailure(.failure, "no pass in \(text)")
+        }
+        return Double(took) / 1000
+    }
+
     /// Resident and private megabytes.
     func agentMemory() throws -> String {
         let text = try String(contentsOfFile: "/proc/\(agent)/smaps_rollup", encoding: .utf8)
@@ -136,12 +156,7 @@ final class World: Sendable {
         return String(format: "%.1f / %.1f", kilobytes("Rss") / 1024, own / 1024)
     }
 
-    func agentCPUSeconds() throws -> Double {
-        let text = try String(contentsOfFile: "/proc/\(agent)/stat", encoding: .utf8)
-        let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
-        guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return 0 }
-        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
-    }
+    func agentCPUSeconds() throws -> Double { try ProcessTimes.cpuSeconds(of: agent) }
 
     // MARK: parts
 
@@ -215,5 +230,17 @@ final class World: Sendable {
             try await Task.sleep(for: .milliseconds(50))
         }
         throw ProgramFailure(.unavailable, "the control plane did not start; see \(log)")
+    }
+}
+
+enum ProcessTimes {
+    /// Of all its threads, those too that have ended; by the scheduler's own clock, not by ticks.
+    static func cpuSeconds(of pid: Int32) throws -> Double {
+        var clock = clockid_t()
+        var time = timespec()
+        guard clock_getcpuclockid(pid, &clock) == 0, clock_gettime(clock, &time) == 0 else {
+            throw ProgramFailure(.failure, "process \(pid) is gone")
+        }
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 }

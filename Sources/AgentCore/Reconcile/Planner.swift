@@ -5,7 +5,7 @@ package import BerthModel
 /// `docs/reconcile.md` has the table of states that this file and `WorkloadPlanner` implement.
 package enum Planner {
     /// Most creates and starts at once on a host: more make each of them slower without finishing all of them sooner.
-    package static let mostLaunches = 8
+    package static let mostLaunches = 12
 
     /// - Parameters:
     ///   - desired: the last accepted and stored state.
