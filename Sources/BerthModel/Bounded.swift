@@ -35,7 +35,14 @@ extension HostDescription {
                 version: engine.version.clipped(to: 64), apiVersion: engine.apiVersion.clipped(to: 64),
                 cgroupVersion: engine.cgroupVersion.clipped(to: 64),
                 storageDriver: engine.storageDriver.clipped(to: 64),
-                runtimes: engine.runtimes.prefix(32).map { $0.clipped(to: 64) })
+                runtimes: engine.runtimes.prefix(32).map { $0.clipped(to: 64) },
+                findings: engine.findings?.prefix(32).map { finding in
+                    RuntimeFinding(
+                        name: finding.name.clipped(to: 64), engineRuntime: finding.engineRuntime.clipped(to: 64),
+                        works: finding.works, problem: finding.problem?.clipped(to: 300),
+                        changesLimitsLive: finding.changesLimitsLive, enforcesDisk: finding.enforcesDisk,
+                        diskProblem: finding.diskProblem?.clipped(to: 300))
+                })
         }
         return result
     }

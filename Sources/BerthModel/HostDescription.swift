@@ -46,16 +46,50 @@ package struct EngineDescription: Hashable, Sendable, Codable {
     package var storageDriver: String
     /// Names that a workload's `runtime` may have on this host: `runc`, `gvisor`, or the Engine's own names.
     package var runtimes: [String]
+    /// What the probe found, for every runtime that is set up here. Nil from an agent that does not probe.
+    package var findings: [RuntimeFinding]?
 
     package init(
         version: String = "", apiVersion: String = "", cgroupVersion: String = "", storageDriver: String = "",
-        runtimes: [String] = []
+        runtimes: [String] = [], findings: [RuntimeFinding]? = nil
     ) {
         self.version = version
         self.apiVersion = apiVersion
         self.cgroupVersion = cgroupVersion
         self.storageDriver = storageDriver
         self.runtimes = runtimes
+        self.findings = findings
+    }
+}
+
+/// What a real start under one runtime of a host showed.
+package struct RuntimeFinding: Hashable, Sendable, Codable {
+    /// Name that a workload's `runtime` may have.
+    package var name: String
+    /// The Engine's name of it.
+    package var engineRuntime: String
+    /// A container started, ran and ended as told.
+    package var works: Bool
+    /// Why not.
+    package var problem: String?
+    /// Limits of a container that runs can be changed, and the kernel knows them afterwards.
+    package var changesLimitsLive: Bool
+    /// A write over the container's disk limit failed.
+    package var enforcesDisk: Bool
+    /// Why not.
+    package var diskProblem: String?
+
+    package init(
+        name: String, engineRuntime: String, works: Bool = false, problem: String? = nil,
+        changesLimitsLive: Bool = false, enforcesDisk: Bool = false, diskProblem: String? = nil
+    ) {
+        self.name = name
+        self.engineRuntime = engineRuntime
+        self.works = works
+        self.problem = problem
+        self.changesLimitsLive = changesLimitsLive
+        self.enforcesDisk = enforcesDisk
+        self.diskProblem = diskProblem
     }
 }
 

@@ -86,6 +86,16 @@ package struct DockerEngine: Sendable {
         return try await send(request, deadline: deadline ?? deadlines.answer)
     }
 
+    /// - Parameter headers: beside those that every call has.
+    func post(
+        _ target: String, bytes: ByteBuffer, headers: [String: String], call: String, object: String,
+        deadline: Duration? = nil
+    ) async throws -> Answer {
+        let request = EngineConnection.Request(
+            method: .POST, target: target, body: bytes, headers: headers, call: call, object: object)
+        return try await send(request, deadline: deadline ?? deadlines.answer)
+    }
+
     func send(
         _ method: HTTPMethod, _ target: String, call: String, object: String, deadline: Duration? = nil
     ) async throws -> Answer {

@@ -18,7 +18,9 @@ package struct SettingsReader {
     }
 
     private let fileName: String
-    private let fields: [String: JSONValue]
+    private var fields: [String: JSONValue]
+    /// Keys of the sections around this one.
+    private var path: [String] = []
     private let environment: [String: String]
     private let flags: [String: String]
     private var known: Set<String> = []
@@ -79,7 +81,11 @@ package struct SettingsReader {
     }
 
     package mutating func integer(_ key: String, default fallback: Int, in range: ClosedRange<Int>) -> Int {
-        guard let (source, value) = find(key) else { return fallback }
+        optionalInteger(key, in: range) ?? fallback
+    }
+
+    package mutating func optionalInteger(_ key: String, in range: ClosedRange<Int>) -> Int? {
+        guard let (source, value) = find(key) else { return nil }
         let number: Int?
         switch value {
         case .integer(let whole): number = whole
@@ -87,9 +93,29 @@ package struct SettingsReader {
         default: number = nil
         }
         guard let number, range.contains(number) else {
-            return refuse(source, value, "a whole number from \(range.lowerBound) to \(range.upperBound)") ?? fallback
+            return refuse(source, value, "a whole number from \(range.lowerBound) to \(range.upperBound)")
         }
         return number
+    }
+
+    /// Settings that belong together: an object in the file, variables with its name before theirs elsewhere.
+    package mutating func section<Value>(_ key: String, read: (inout SettingsReader) -> Value) -> Value {
+        known.insert(key)
+        var inner = self
+        inner.fields = [:]
+        inner.known = []
+        inner.problems = []
+        inner.path = path + [key]
+        switch fields[key] {
+        case .object(let own): inner.fields = own
+        case nil: break
+        case .some(let other):
+            inner.problems = [.init(key: fileKey(key), found: other.shortDescription, expected: "an object")]
+        }
+        let value = read(&inner)
+        inner.findUnknown()
+        problems += inner.problems
+        return value
     }
 
     package mutating func flag(_ key: String, default fallback: Bool) -> Bool {
@@ -160,24 +186,28 @@ package struct SettingsReader {
 
     /// Throws everything that is wrong, unknown keys included.
     package mutating func finish() throws(Refusal) {
-        for key in fields.keys.sorted() where !known.contains(key) {
-            let nearest = known.min { ($0.distance(to: key), $0) < ($1.distance(to: key), $1) } ?? ""
-            problems.append(.init(key: fileKey(key), found: "an unknown key", expected: "perhaps \"\(nearest)\""))
-        }
+        findUnknown()
         if !problems.isEmpty { throw Refusal(problems: problems) }
     }
 
     // MARK: parts
 
+    private mutating func findUnknown() {
+        for key in fields.keys.sorted() where !known.contains(key) {
+            let nearest = known.min { ($0.distance(to: key), $0) < ($1.distance(to: key), $1) } ?? ""
+            problems.append(.init(key: fileKey(key), found: "an unknown key", expected: "perhaps \"\(nearest)\""))
+        }
+    }
+
     /// Name of the environment variable of a key.
     package static func environmentName(_ key: String) -> String { "BERTH_" + key.uppercased() }
 
-    private func fileKey(_ key: String) -> String { "\(fileName): \(key)" }
+    private func fileKey(_ key: String) -> String { "\(fileName): \((path + [key]).joined(separator: "."))" }
 
     private mutating func find(_ key: String) -> (source: String, value: JSONValue)? {
         known.insert(key)
-        if let text = flags[key] { return ("--" + key.replacing("_", with: "-"), .string(text)) }
-        let name = Self.environmentName(key)
+        if path.isEmpty, let text = flags[key] { return ("--" + key.replacing("_", with: "-"), .string(text)) }
+        let name = Self.environmentName((path + [key]).joined(separator: "_"))
         // An empty variable is how a shell says "not set".
         if let text = environment[name], !text.isEmpty { return (name, .string(text)) }
         return fields[key].map { (fileKey(key), $0) }

@@ -192,7 +192,7 @@ import Testing
         for _ in 0..<50 { #expect(Sample.plan(wanted.shuffled(), Sample.host(containers.shuffled())) == expected) }
     }
 
-    @Test func `at most eight launches at once, and one hung start leaves seven places`() {
+    @Test func `at most twelve launches at once, and one hung start leaves eleven places`() {
         let ids = (10..<40).map { WorkloadID(validated: "w-\($0)") }
         let hung = Step(
             workload: WorkloadID(validated: "hung"), generation: 1, action: .start(.init(validated: "h")), reason: "")

@@ -29,6 +29,7 @@ extension FakeEngine {
             let now = Int(state.began.duration(to: .now) / .milliseconds(1)) + 1_000_000
             if now > state.host.clock { state.host.pass(Milliseconds(now - state.host.clock)) }
         }
+        if let answer = probe(method, parts, query, json) { return answer }
         switch (method, parts.first ?? "", parts.count) {
         case (.GET, "version", _):
             return .init(status: 200, json: ["Version": "fake", "ApiVersion": "1.41", "MinAPIVersion": "1.12"])
@@ -63,6 +64,43 @@ extension FakeEngine {
                 try host.remove(parts[1], withVolumes: query.contains("v=1"), force: query.contains("force=1"))
             }
         default: return .init(status: 404, json: ["message": "page not found"])
+        }
+    }
+
+    /// The containers of a probe are nobody's workloads: here they do as they are told and leave no trace.
+    private func probe(_ method: HTTPMethod, _ parts: [String], _ query: String, _ json: [String: Any]) -> Answer? {
+        let labels = json["Labels"] as? [String: String] ?? [:]
+        if method == .POST, parts == ["containers", "create"], labels["berth.probe"] != nil {
+            let isLimited = (json["HostConfig"] as? [String: Any])?["StorageOpt"] is [String: String]
+            return isLimited
+                ? .init(status: 500, json: ["message": "--storage-opt is not supported"])
+                : .init(status: 201, json: ["Id": "probe", "Warnings": NSNull()])
+        }
+        switch (method, parts.first ?? "", parts.dropFirst().first ?? "") {
+        case (.POST, "images", "create") where query.contains("fromSrc"), (.GET, "images", "berth-probe:1"):
+            return .init(status: 200, json: ["Id": "sha256:probe", "Size": 1])
+        case (.GET, "networks", ""):
+            return .init(
+                status: 200,
+                json: [
+                    [
+                        "Id": "n", "Name": "berth", "Driver": "bridge", "Created": "2026-01-01T00:00:00Z",
+                        "Options": ["com.docker.network.bridge.enable_icc": "false"],
+                    ] as [String: Any]
+                ])
+        case (.POST, "containers", "probe") where parts.last == "wait":
+            return .init(status: 200, json: ["StatusCode": 42])
+        case (.POST, "containers", "probe") where parts.last == "update":
+            return .init(status: 200, json: ["Warnings": NSNull()])
+        case (.POST, "containers", "probe"), (.DELETE, "containers", "probe"): return .init(status: 204)
+        case (.GET, "containers", "probe"):
+            return .init(
+                status: 200,
+                json: Self.details(
+                    .init(
+                        id: "probe", name: "probe", image: "", labels: [:], mounts: [], runtime: "runc",
+                        limits: .init(memory: 1, nanoCPUs: 1, pids: 1), restartPolicy: "no")))
+        default: return nil
         }
     }
 

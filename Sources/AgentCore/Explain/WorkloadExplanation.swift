@@ -77,13 +77,15 @@ package struct WorkloadExplanation: Hashable, Sendable, Codable {
 extension Planner {
     /// Nil where nobody wants anything of such a workload.
     package static func explain(
-        _ id: WorkloadID, desired: DesiredState, observed: ObservedHost, memory: ReconcileMemory, now: MonotonicInstant
+        _ id: WorkloadID, desired: DesiredState, observed: ObservedHost, memory: ReconcileMemory,
+        now: MonotonicInstant, policy: HostPolicy = HostPolicy()
     ) -> WorkloadExplanation? {
         guard let workload = desired.workloads[id] else { return nil }
         let containers = observed.managed.filter { $0.workload == id }.sorted { $0.name < $1.name }
         let planner = WorkloadPlanner(
             workload: workload, containers: containers, observed: observed, memory: memory.memory(of: workload),
-            inFlight: memory.inFlight[id], lateCreateUntil: memory.lateCreates[id], now: now)
+            inFlight: memory.inFlight[id], lateCreateUntil: memory.lateCreates[id], now: now, policy: policy,
+            isSurplus: policy.surplus(of: desired, observed: observed).contains(id))
         let decision = planner.decide()
         let own = memory.memory(of: workload)
         return WorkloadExplanation(

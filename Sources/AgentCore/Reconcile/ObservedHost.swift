@@ -10,17 +10,24 @@ package struct ObservedHost: Hashable, Sendable {
     package var images: [String: ImagePresence]
     /// Names that a spec's `runtime` may have here, with the Engine's name for each.
     package var runtimes: [String: String]
+    /// Names that a spec's `runtime` may not have yet, or no more, although the host has such a runtime.
+    package var unusableRuntimes: [String: RuntimeTrouble]
+    /// Engine runtimes under which a disk limit of a container is kept.
+    package var diskLimitingRuntimes: Set<String>
     /// Engine runtimes that change the limits and the network of a container that runs.
     package var liveRuntimes: Set<String>
     /// Names of the volumes that exist.
     package var volumes: Set<String>
+    /// Of these, the ones that another agent made.
+    package var foreignVolumes: Set<String>
     /// Cores: the Engine refuses a limit above them.
     package var cpus: Int
 
     package init(
         managed: [ObservedContainer], foreignWriters: [String: [EngineContainerID]],
         images: [String: ImagePresence], runtimes: [String: String], liveRuntimes: Set<String>, volumes: Set<String>,
-        cpus: Int
+        cpus: Int, unusableRuntimes: [String: RuntimeTrouble] = [:], diskLimitingRuntimes: Set<String> = [],
+        foreignVolumes: Set<String> = []
     ) {
         self.managed = managed
         self.foreignWriters = foreignWriters
@@ -29,7 +36,17 @@ package struct ObservedHost: Hashable, Sendable {
         self.liveRuntimes = liveRuntimes
         self.volumes = volumes
         self.cpus = cpus
+        self.unusableRuntimes = unusableRuntimes
+        self.diskLimitingRuntimes = diskLimitingRuntimes
+        self.foreignVolumes = foreignVolumes
     }
+}
+
+/// Why a runtime that is set up on a host cannot be used.
+package enum RuntimeTrouble: Hashable, Sendable {
+    /// A first start under it is being tried.
+    case underProbe
+    case broken(String)
 }
 
 /// Whether the Engine has an image. Not asked is not absent.
@@ -126,16 +143,19 @@ package struct ObservedSettings: Hashable, Sendable {
     package var isRestartedByEngine: Bool
     /// True where it has an endpoint on the network that it was created on.
     package var isConnected: Bool
+    /// MiB that its writable layer may have; nil where nothing limits it.
+    package var diskMB: Int?
 
     package init(
         runtime: String, image: String = "", limits: EngineLimits, isRestartedByEngine: Bool = false,
-        isConnected: Bool = true
+        isConnected: Bool = true, diskMB: Int? = nil
     ) {
         self.runtime = runtime
         self.image = image
         self.limits = limits
         self.isRestartedByEngine = isRestartedByEngine
         self.isConnected = isConnected
+        self.diskMB = diskMB
     }
 }
 

@@ -74,11 +74,13 @@ package struct ContainerOrder: Hashable, Sendable {
     /// Volumes that exist already: mounted without copying image content into them.
     package var existingVolumes: Set<String>
     package var limits: EngineLimits
+    /// MiB for the writable layer; nil where this host cannot keep such a limit.
+    package var diskMB: Int?
 
     package init(
         name: String, workload: WorkloadID, generation: Generation, attempt: Int, spec: WorkloadSpec,
         imageID: String, engineRuntime: String, fellBackTo: String?, volumes: [VolumeMount],
-        existingVolumes: Set<String>, limits: EngineLimits
+        existingVolumes: Set<String>, limits: EngineLimits, diskMB: Int? = nil
     ) {
         self.name = name
         self.workload = workload
@@ -91,6 +93,7 @@ package struct ContainerOrder: Hashable, Sendable {
         self.volumes = volumes
         self.existingVolumes = existingVolumes
         self.limits = limits
+        self.diskMB = diskMB
     }
 
     /// Unique and deterministic, so that a create that was lost finds its own name again. Starts with a letter and is

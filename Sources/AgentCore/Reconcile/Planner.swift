@@ -11,11 +11,14 @@ package enum Planner {
     ///   - desired: the last accepted and stored state.
     ///   - observed: one complete look at the Engine.
     ///   - memory: with the deaths of this look already counted (`ReconcileMemory.noticing`).
+    ///   - policy: what the owner of the host allows.
     package static func plan(
-        desired: DesiredState, observed: ObservedHost, memory: ReconcileMemory, now: MonotonicInstant
+        desired: DesiredState, observed: ObservedHost, memory: ReconcileMemory, now: MonotonicInstant,
+        policy: HostPolicy = HostPolicy()
     ) -> Plan {
         var plan = Plan()
         let containers = Dictionary(grouping: observed.managed, by: \.workload)
+        let surplus = policy.surplus(of: desired, observed: observed)
         var candidates: [(urgency: Int, step: Step)] = []
 
         for id in desired.workloads.keys.sorted() {
@@ -23,7 +26,7 @@ package enum Planner {
             let decision = WorkloadPlanner(
                 workload: workload, containers: containers[id] ?? [], observed: observed,
                 memory: memory.memory(of: workload), inFlight: memory.inFlight[id],
-                lateCreateUntil: memory.lateCreates[id], now: now
+                lateCreateUntil: memory.lateCreates[id], now: now, policy: policy, isSurplus: surplus.contains(id)
             ).decide()
             plan.statuses.append(decision.status)
             if decision.cancelsInFlight { plan.cancellations.append(id) }

@@ -4,12 +4,7 @@ import BerthModel
 extension WorkloadPlanner {
     func create(others: [ObservedContainer]) -> Decision {
         let old = others.first(where: \.state.isUp)
-        guard let runtime = engineRuntime() else {
-            let message = "this host has no runtime \"\(workload.spec.runtime.name)\" that works"
-            return Decision(
-                status: status(.waiting, old, reason: "runtime_missing", message: message), nextLook: now + .seconds(30)
-            )
-        }
+        guard let runtime = engineRuntime() else { return withoutRuntime(old) }
         if let waiting = waitingForRetry(old) { return waiting }
         if containers.count >= 3 {
             return Decision(
@@ -29,13 +24,20 @@ extension WorkloadPlanner {
             let name = ContainerOrder.name(
                 spec: workload.spec, workload: workload.id, generation: workload.generation, attempt: attempt)
             let carried = carriedOver(from: others)
+            if let foreign = workload.spec.volumes.first(where: { observed.foreignVolumes.contains($0.volume) }) {
+                return Decision(
+                    status: status(
+                        .waiting, old, reason: "volume_of_another",
+                        message: "volume \(foreign.volume) was made by another agent"), nextLook: now + .seconds(30))
+            }
             let volumes = workload.spec.volumes + carried + declared(volumePaths, beside: carried)
             let order = ContainerOrder(
                 name: name, workload: workload.id, generation: workload.generation, attempt: attempt,
                 spec: workload.spec, imageID: imageID, engineRuntime: runtime.name, fellBackTo: runtime.fellBackTo,
                 volumes: volumes,
                 existingVolumes: observed.volumes.intersection(volumes.map(\.volume)).union(carried.map(\.volume)),
-                limits: limits)
+                limits: limits,
+                diskMB: observed.diskLimitingRuntimes.contains(runtime.name) ? workload.spec.resources.diskMB : nil)
             let reason = others.isEmpty ? "there is none" : "the spec changed"
             return step(.create(order), reason, .creating, old)
         }
@@ -44,8 +46,34 @@ extension WorkloadPlanner {
     private func engineRuntime() -> (name: String, fellBackTo: String?)? {
         let choice = workload.spec.runtime
         if let name = observed.runtimes[choice.name] { return (name, nil) }
-        guard choice.necessity == .prefer, let name = observed.runtimes[RuntimeChoice.runc] else { return nil }
+        // Not while it is still being found out whether the first choice works.
+        if observed.unusableRuntimes[choice.name] == .underProbe { return nil }
+        guard choice.necessity == .prefer, policy.refusal(ofRuntime: RuntimeChoice.runc) == nil,
+            let name = observed.runtimes[RuntimeChoice.runc]
+        else { return nil }
         return (name, RuntimeChoice.runc)
+    }
+
+    private func withoutRuntime(_ old: ObservedContainer?) -> Decision {
+        let name = workload.spec.runtime.name
+        switch observed.unusableRuntimes[name] {
+        case .underProbe:
+            // The end of the probe brings the next look.
+            return Decision(
+                status: status(.waiting, old, message: "it is being found out whether the runtime \(name) works here"),
+                nextLook: now + .seconds(5))
+        case .broken(let problem):
+            return Decision(
+                status: status(
+                    .waiting, old, reason: "runtime_broken",
+                    message: "the runtime \(name) does not work here: \(problem)"),
+                nextLook: now + .seconds(30))
+        case nil:
+            return Decision(
+                status: status(
+                    .waiting, old, reason: "runtime_missing", message: "this host has no runtime \"\(name)\""),
+                nextLook: now + .seconds(30))
+        }
     }
 
     /// Volumes of the container that is replaced which its spec did not ask for: the image's own, and any that the Engine

@@ -20,6 +20,9 @@ package struct WorkloadPlanner {
     let inFlight: Step?
     let lateCreateUntil: MonotonicInstant?
     let now: MonotonicInstant
+    var policy = HostPolicy()
+    /// More workloads are wanted than the owner of the host allows, and this is one of those beyond.
+    var isSurplus = false
 
     /// A new container must have been up this long before anything of the old ones is removed.
     package static let verifyFor = Milliseconds.seconds(10)
@@ -77,7 +80,9 @@ package struct WorkloadPlanner {
             return decision
         }
         switch workload.wish {
-        case .running: return towardsRunning()
+        case .running:
+            if let refusal { return refused(refusal) }
+            return towardsRunning()
         case .stopped: return towardsStopped()
         case .removed: return towardsRemoved()
         }
@@ -109,12 +114,35 @@ package struct WorkloadPlanner {
         return Decision(status: carriedOut(status(.removed, nil)))
     }
 
+    // MARK: refused by the host's owner
+
+    private var refusal: HostPolicy.Refusal? {
+        if let refusal = policy.refusal(of: workload.spec) { return refusal }
+        guard isSurplus, let most = policy.mostContainers else { return nil }
+        return .init(rule: "most_containers", explanation: "\(most) containers are wanted here already")
+    }
+
+    /// Nothing is made or started for it, and what runs of this very spec ends. What runs of a spec before, which was
+    /// allowed, serves on.
+    private func refused(_ refusal: HostPolicy.Refusal) -> Decision {
+        let doomed = containers.filter {
+            $0.state.isUp && (isSurplus || $0.fingerprint == workload.spec.fingerprint)
+        }
+        if let up = chosen(from: doomed) {
+            return stop(up, refusal.message, phase: .stopping, shown: up)
+        }
+        let serving = containers.first(where: \.state.isUp)
+        return Decision(
+            status: status(.failed, serving ?? shown, reason: "refused_by_host", message: refusal.message))
+    }
+
     // MARK: parts
 
     private func without(_ container: ObservedContainer) -> WorkloadPlanner {
         WorkloadPlanner(
             workload: workload, containers: containers.filter { $0.id != container.id }, observed: observed,
-            memory: memory, inFlight: inFlight, lateCreateUntil: lateCreateUntil, now: now)
+            memory: memory, inFlight: inFlight, lateCreateUntil: lateCreateUntil, now: now, policy: policy,
+            isSurplus: isSurplus)
     }
 
     /// Removing failed a moment ago: nothing waits for it.

@@ -36,6 +36,10 @@ enum Presentation {
                 "progress": .integer(progress.percent),
             ])
         }
+        if let observed = record.observed {
+            if let code = observed.exitCode { fields["exit_code"] = .integer(code) }
+            if observed.outOfMemory { fields["oom_killed"] = .bool(true) }
+        }
         guard record.status == .running else { return .object(fields) }
         if let address = record.observed?.address { fields["ip_address"] = .string(address) }
         if let idle = activity?.idleSeconds { fields["idle_seconds"] = .number(idle) }
@@ -55,6 +59,7 @@ enum Presentation {
             "memory_mb": .integer(record.spec.resources.memoryMB),
             "cpu_shares": .integer(record.spec.resources.cpuMillicores),
             "disk_mb": .integer(record.spec.resources.diskMB),
+            "pids": .integer(record.spec.resources.pids),
         ]
         if let unenforced = record.observed?.unenforced, !unenforced.isEmpty {
             fields["unenforced"] = .object(unenforced.mapValues { .string($0) })
@@ -68,6 +73,17 @@ enum Presentation {
         if !agentIsOnline { return "its host is offline; what is shown is the last that was known" }
         guard let observed = record.observed, observed.reason != nil || observed.message != nil else { return nil }
         return [observed.reason, observed.message].compactMap { $0 }.joined(separator: ": ")
+    }
+
+    private static func finding(_ finding: RuntimeFinding) -> JSONValue {
+        var fields: [String: JSONValue] = [
+            "runtime": .string(finding.name), "engine_runtime": .string(finding.engineRuntime),
+            "works": .bool(finding.works), "live_limits": .bool(finding.changesLimitsLive),
+            "disk_limits": .bool(finding.enforcesDisk),
+        ]
+        if let problem = finding.problem { fields["problem"] = .string(problem) }
+        if let problem = finding.diskProblem { fields["disk_problem"] = .string(problem) }
+        return .object(fields)
     }
 
     static func agent(_ record: AgentRecord, isOnline: Bool, stats: HostStats?) -> JSONValue {
@@ -101,6 +117,7 @@ enum Presentation {
                 "version": .string(engine.version), "api_version": .string(engine.apiVersion),
                 "storage_driver": .string(engine.storageDriver), "cgroup_version": .string(engine.cgroupVersion),
                 "runtimes": .array(engine.runtimes.map { .string($0) }),
+                "findings": .array((engine.findings ?? []).map(finding)),
             ])
         }
         if record.frozenAt != nil {

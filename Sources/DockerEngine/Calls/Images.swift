@@ -1,5 +1,5 @@
 import FoundationEssentials
-import NIOCore
+package import NIOCore
 import NIOHTTP1
 
 extension DockerEngine {
@@ -46,6 +46,17 @@ extension DockerEngine {
 
     package func inspectImage(_ reference: String) async throws -> ImageDetails {
         try await get(path("images", reference, "/json"), call: "image inspect", object: reference)
+    }
+
+    /// Makes an image of one layer from a tar archive.
+    package func importImage(tar: ByteBuffer, repository: String, tag: String) async throws {
+        var query = QueryItems()
+        query.add("fromSrc", "-")
+        query.add("repo", repository)
+        query.add("tag", tag)
+        _ = try await post(
+            query.target(versioned("/images/create")), bytes: tar, headers: ["Content-Type": "application/x-tar"],
+            call: "image import", object: "\(repository):\(tag)")
     }
 
     package func removeImage(_ reference: String) async throws {

@@ -98,10 +98,13 @@ package struct NetworkDetails: Decodable, Hashable, Sendable {
     package var id: String
     package var name: String
     package var driver: String
+    /// RFC 3339; sorts by time.
+    package var created: String
     package var options: [String: String]?
     package var labels: [String: String]?
     private enum CodingKeys: String, CodingKey {
         case id = "Id"
+        case created = "Created"
         case name = "Name"
         case driver = "Driver"
         case options = "Options"

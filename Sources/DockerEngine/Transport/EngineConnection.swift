@@ -10,6 +10,8 @@ struct EngineConnection: Sendable {
         /// Path and query, already percent-encoded.
         var target: String
         var body: ByteBuffer?
+        /// Beside those that every call has; a `Content-Type` instead of JSON's.
+        var headers: [String: String] = [:]
         /// For the error text.
         var call: String
         var object: String
@@ -120,9 +122,12 @@ struct EngineConnection: Sendable {
             head.headers.add(name: "Connection", value: "Upgrade")
             head.headers.add(name: "Upgrade", value: "tcp")
         }
+        for (name, value) in request.headers { head.headers.add(name: name, value: value) }
         // Without a length the encoder would send a POST chunked, which the Engine refuses with 400.
         if let body = request.body {
-            head.headers.add(name: "Content-Type", value: "application/json")
+            if !head.headers.contains(name: "Content-Type") {
+                head.headers.add(name: "Content-Type", value: "application/json")
+            }
             head.headers.add(name: "Content-Length", value: String(body.readableBytes))
             return [.head(head), .body(.byteBuffer(body)), .end(nil)]
         }

@@ -49,6 +49,7 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
         package var pidsLimit: Int?
         package var networkMode: String?
         package var restartPolicy: RestartPolicy?
+        package var storageOptions: [String: String]?
 
         package struct RestartPolicy: Decodable, Hashable, Sendable {
             /// `no` or empty, `always`, `on-failure`, `unless-stopped`.
@@ -66,6 +67,7 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
             case pidsLimit = "PidsLimit"
             case networkMode = "NetworkMode"
             case restartPolicy = "RestartPolicy"
+            case storageOptions = "StorageOpt"
         }
     }
 

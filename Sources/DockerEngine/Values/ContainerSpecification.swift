@@ -62,6 +62,8 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
         package var nanoCPUs: Int?
         package var pidsLimit: Int?
         package var mounts: [Mount] = []
+        /// `source:target:options`, paths of the host.
+        package var binds: [String] = []
         package var capDrop: [String] = []
         package var capAdd: [String] = []
         package var securityOptions: [String] = []
@@ -84,6 +86,7 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
             case nanoCPUs = "NanoCpus"
             case pidsLimit = "PidsLimit"
             case mounts = "Mounts"
+            case binds = "Binds"
             case capDrop = "CapDrop"
             case capAdd = "CapAdd"
             case securityOptions = "SecurityOpt"

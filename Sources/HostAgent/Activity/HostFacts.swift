@@ -19,7 +19,7 @@ package struct HostFacts: Sendable {
         if let (info, version, runtimes) = found {
             description.engine = EngineDescription(
                 version: info.serverVersion, apiVersion: "\(version)", cgroupVersion: info.cgroupVersion ?? "1",
-                storageDriver: info.driver, runtimes: runtimes)
+                storageDriver: info.driver, runtimes: runtimes, findings: await observer.findings)
             let disk = Self.disk(info.dockerRootDir)
             if disk.total > 0 { description.capacity.diskMB = disk.total / 1_048_576 }
         }

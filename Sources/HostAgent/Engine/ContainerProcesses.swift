@@ -42,6 +42,16 @@ struct ContainerProcesses: Sendable {
         pid > 0 && (ProcFile.text("/proc/\(pid)/cgroup")?.contains(container) ?? false)
     }
 
+    /// Bytes of memory that the cgroup of a process allows; nil where that cannot be read.
+    static func memoryLimit(ofProcess pid: Int, root: String = "/sys/fs/cgroup") -> Int? {
+        guard pid > 0, let text = ProcFile.text("/proc/\(pid)/cgroup") else { return nil }
+        let paths = CgroupCounters.paths(text)
+        let file =
+            paths["memory"].map { "\(root)/memory\($0)/memory.limit_in_bytes" }
+            ?? paths[""].map { "\(root)\($0)/memory.max" }
+        return file.flatMap { ProcFile.text($0) }.flatMap(CgroupCounters.number)
+    }
+
     /// Containers with processes although `listed` does not say that they run, and without a shim that would answer for
     /// them: nobody will ever end these but a person.
     ///

@@ -3,13 +3,20 @@ import BerthModel
 import DockerEngine
 
 /// What every engine container gets, whatever its spec says: no more rights than package managers need, limits on
-/// memory, processes and logs, an init process.
+/// memory, processes and logs, an init process, a network on which it reaches no other container. `docs/sandbox.md` has
+/// each of these with the test that tries to get around it.
 enum ContainerTemplate {
     static let capabilities = [
         "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID", "KILL", "NET_BIND_SERVICE",
     ]
 
-    static func specification(_ order: ContainerOrder, agent: AgentID) -> ContainerSpecification {
+    /// Of memory, at most: what lies there counts as memory of the container.
+    private static let mostTemporaryBytes = 1024 * 1024 * 1024
+
+    /// - Parameter resolverFile: a host's file to be seen as `/etc/resolv.conf`; nil for the Engine's own.
+    static func specification(
+        _ order: ContainerOrder, agent: AgentID, resolverFile: String? = nil
+    ) -> ContainerSpecification {
         let spec = order.spec
         var host = ContainerSpecification.HostConfiguration()
         host.runtime = order.engineRuntime
@@ -22,6 +29,13 @@ enum ContainerTemplate {
         host.capAdd = capabilities
         host.securityOptions = ["no-new-privileges"]
         host.usesInit = true
+        host.networkMode = IsolatedNetwork.name
+        if !order.volumes.contains(where: { $0.path == "/tmp" || $0.path.hasPrefix("/tmp/") }) {
+            host.tmpfs["/tmp"] =
+                "rw,nosuid,nodev,exec,mode=1777,size=\(min(order.limits.memory / 2, mostTemporaryBytes))"
+        }
+        host.storageOptions = order.diskMB.map { ["size": "\($0)m"] }
+        host.binds = resolverFile.map { ["\($0):/etc/resolv.conf:ro"] } ?? []
         host.logConfiguration = .init(type: "json-file", options: ["max-size": "10m", "max-file": "3"])
         host.mounts = order.volumes.map { volume in
             .init(
@@ -36,10 +50,5 @@ enum ContainerTemplate {
             labels: ContainerLabels.labels(for: order, agent: agent),
             // The main process of most base images is a shell: with its input open it waits instead of ending.
             opensStandardInput: true, host: host)
-    }
-
-    /// Limits that no call above enforces, each with the reason.
-    static func unenforced(_ spec: WorkloadSpec) -> [String: String] {
-        ["disk_mb": "no disk quota is set on this host yet"]
     }
 }

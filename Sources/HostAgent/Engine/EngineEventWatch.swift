@@ -38,6 +38,7 @@ struct EngineEventWatch: Sendable {
             try Task.checkCancellation()
             log.debug("event stream ended; opening it again")
             await link.renegotiate()
+            await observer.engineWasAway()
             doorbell.ring()
             try await Task.sleep(for: delay)
             delay = min(delay * 2, .seconds(15))

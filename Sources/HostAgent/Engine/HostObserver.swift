@@ -45,9 +45,20 @@ package actor HostObserver {
     var seen: [String: Seen] = [:]
     private var images: [String: ImagePresence] = [:]
     private var volumes: Set<String>?
+    private var foreignVolumes: Set<String> = []
     private var runtimes: [String: String]?
     private var lastRuntimes: [String: String]?
     private(set) var info: EngineInfo?
+    /// What the last probe of each runtime found.
+    private(set) var findings: [RuntimeFinding] = []
+    private let probe: RuntimeProbe
+    private var isProbing = false
+    /// What the last probe was of.
+    private var probed: [String: String] = [:]
+    /// Nil where the next look begins a probe.
+    private var probedAt: MonotonicInstant?
+    /// A runtime that did not work is tried again after this.
+    private static let probeAgainAfter = Milliseconds.seconds(60)
     private var infoChanged = false
     let processes = ContainerProcesses()
     /// A start that takes longer hangs.
@@ -72,6 +83,7 @@ package actor HostObserver {
         self.doorbell = doorbell
         self.time = time
         self.log = log
+        probe = RuntimeProbe(agent: agent, link: link, log: log)
     }
 
     // MARK: what may have changed
@@ -93,6 +105,9 @@ package actor HostObserver {
 
     package func runtimesMayHaveChanged() { runtimes = nil }
 
+    /// The Engine was away: it may have come back with other runtimes, or another program behind a name.
+    package func engineWasAway() { probedAt = nil }
+
     /// Events may have been missed: everything is looked at again.
     package func everythingMayHaveChanged() {
         stale.formUnion(seen.keys)
@@ -111,7 +126,9 @@ package actor HostObserver {
     package func observe(for desired: DesiredState, busy: Set<WorkloadID>) async throws -> ObservedHost {
         let engine = try await link.engine()
         if runtimes == nil { try await readInfo(engine) }
-        let usable = runtimes ?? [:]
+        let offered = runtimes ?? [:]
+        beginProbe(of: offered)
+        let usable = offered.filter { name, _ in findings.contains { $0.name == name && $0.works } }
         let list = try await engine.listContainers()
         listed = Dictionary(
             list.map { ($0.id, !["created", "exited", "dead"].contains($0.state)) }, uniquingKeysWith: { $0 || $1 })
@@ -171,11 +188,60 @@ package actor HostObserver {
         }
         return ObservedHost(
             managed: managed, foreignWriters: writers, images: needs.images, runtimes: usable,
-            liveRuntimes: Self.liveRuntimes, volumes: needs.volumes, cpus: info?.cpus ?? 1)
+            liveRuntimes: Set(findings.filter(\.changesLimitsLive).map(\.engineRuntime)), volumes: needs.volumes,
+            cpus: info?.cpus ?? 1, unusableRuntimes: troubles(among: offered),
+            diskLimitingRuntimes: Set(findings.filter(\.enforcesDisk).map(\.engineRuntime)),
+            foreignVolumes: foreignVolumes)
     }
 
-    /// runc changes limits and network of what runs; a sandbox of gVisor takes neither from outside.
-    private static let liveRuntimes: Set<String> = ["runc"]
+    // MARK: runtimes
+
+    /// Beside everything else: what runs, and what was found before, is not touched by it.
+    private func beginProbe(of offered: [String: String]) {
+        let isNew = offered.contains { name, engineName in
+            !findings.contains { $0.name == name && $0.engineRuntime == engineName }
+        }
+        let isIncomplete = isNew || findings.contains { !$0.works }
+        let isDue = probedAt.map { isIncomplete && time.now - $0 >= Self.probeAgainAfter } ?? true
+        guard !isProbing, isDue || (isNew && offered != probed) else { return }
+        probed = offered
+        isProbing = true
+        findings.removeAll { offered[$0.name] != $0.engineRuntime }
+        probedAt = time.now
+        Task {
+            do {
+                try await probe.run(for: offered) { finding in await self.found(finding) }
+            } catch {
+                log.warning("runtimes cannot be probed", metadata: ["error": "\(error)"])
+            }
+            self.isProbing = false
+            doorbell.ring()
+        }
+    }
+
+    private func found(_ finding: RuntimeFinding) {
+        guard findings.first(where: { $0.name == finding.name }) != finding else { return }
+        log.info(
+            "runtime",
+            metadata: [
+                "name": "\(finding.name)", "engine": "\(finding.engineRuntime)", "works": "\(finding.works)",
+                "live_limits": "\(finding.changesLimitsLive)", "disk_limits": "\(finding.enforcesDisk)",
+                "problem": "\(finding.problem ?? finding.diskProblem ?? "-")",
+            ])
+        findings = (findings.filter { $0.name != finding.name } + [finding]).sorted { $0.name < $1.name }
+        infoChanged = true
+        doorbell.ring()
+    }
+
+    private func troubles(among offered: [String: String]) -> [String: RuntimeTrouble] {
+        var result: [String: RuntimeTrouble] = [:]
+        for name in offered.keys {
+            let finding = findings.first { $0.name == name }
+            if finding?.works == true { continue }
+            result[name] = finding.map { .broken($0.problem ?? "it did not start") } ?? .underProbe
+        }
+        return result
+    }
 
     /// Images and volumes of workloads that need a new container.
     private struct Needs {
@@ -199,7 +265,13 @@ package actor HostObserver {
         if let volumes {
             needs.volumes = volumes
         } else {
-            needs.volumes = Set(try await engine.listVolumes(filters: ["name": ["berth-"]]).map(\.name))
+            let list = try await engine.listVolumes(filters: ["name": ["berth-"]])
+            needs.volumes = Set(list.map(\.name))
+            // Without a label somebody has put it there by hand, perhaps from a backup.
+            foreignVolumes = Set(
+                list.filter { volume in
+                    volume.labels?[ContainerLabels.agent].map { $0 != agent.text } ?? false
+                }.map(\.name))
         }
         for reference in Set(workloads.map(\.spec.image)).sorted() {
             if let known = images[reference] {
@@ -336,6 +408,6 @@ package actor HostObserver {
         let engine = try await link.engine()
         if info == nil || runtimes == nil { try await readInfo(engine) }
         guard let info else { throw CancellationError() }
-        return (info, engine.version, (runtimes ?? [:]).keys.sorted())
+        return (info, engine.version, findings.filter(\.works).map(\.name))
     }
 }

@@ -41,7 +41,8 @@ extension ObservedSettings {
             runtime: host.runtime ?? "", image: details.configuration.image ?? "",
             limits: EngineLimits(memory: host.memory ?? 0, nanoCPUs: host.nanoCPUs ?? 0, pids: host.pidsLimit ?? 0),
             isRestartedByEngine: !policy.isEmpty && policy != "no",
-            isConnected: !isAttachable || details.networkSettings.networks?[network] != nil)
+            isConnected: !isAttachable || details.networkSettings.networks?[network] != nil,
+            diskMB: host.storageOptions?["size"].flatMap { $0.hasSuffix("m") ? Int($0.dropLast()) : nil })
     }
 }
 

@@ -1,16 +1,20 @@
 package import AgentCore
-package import BerthModel
+import BerthModel
 import DockerEngine
+import ServiceRuntime
 
 /// Carries out one step. Decides nothing: what a call's answer means for the workload is decided from the next look.
 package struct PlanExecutor: Sendable {
     let agent: AgentID
     let link: EngineLink
     let puller: ImagePuller
+    let network = IsolatedNetwork()
+    let resolver: ResolverFile
 
-    package init(agent: AgentID, link: EngineLink) {
+    init(agent: AgentID, link: EngineLink, resolver: ResolverFile) {
         self.agent = agent
         self.link = link
+        self.resolver = resolver
         puller = ImagePuller(link: link)
     }
 
@@ -24,6 +28,10 @@ package struct PlanExecutor: Sendable {
         } catch let error as EngineError {
             await link.failed(error)
             return StepOutcome(step: step, result: StepResults.result(of: step.action, error))
+        } catch let failure as DurableFile.Failure {
+            return StepOutcome(
+                step: step,
+                result: .failed(StepFailure(reason: "state_unwritable", message: "\(failure)", isPermanent: false)))
         } catch {
             return StepOutcome(step: step, result: .cancelled)
         }
@@ -37,15 +45,17 @@ package struct PlanExecutor: Sendable {
         case .pull(let image):
             try await puller.pull(image, listener: progress)
         case .create(let order):
+            try await network.ensure(engine)
+            let isSandboxed = order.spec.runtime.name == RuntimeChoice.gvisor && order.fellBackTo == nil
+            let specification = ContainerTemplate.specification(
+                order, agent: agent, resolverFile: isSandboxed ? try resolver.current() : nil)
             do {
-                _ = try await engine.createContainer(
-                    name: order.name, ContainerTemplate.specification(order, agent: agent))
+                _ = try await engine.createContainer(name: order.name, specification)
             } catch let error as EngineError where error.status == 409 {
                 guard try await isOurs(order, engine) else { throw error }
                 return .superseded
             }
-        case .start(let id):
-            try await engine.startContainer(id.text)
+        case .start(let id): try await start(id, engine)
         case .stop(let id, let graceSeconds):
             try await engine.stopContainer(id.text, graceSeconds: graceSeconds)
         case .update(let id, let limits):
@@ -62,6 +72,17 @@ package struct PlanExecutor: Sendable {
             return await endProcesses(of: id)
         }
         return .succeeded
+    }
+
+    private func start(_ id: EngineContainerID, _ engine: DockerEngine) async throws {
+        do {
+            try await engine.startContainer(id.text)
+        } catch let error as EngineError where error.status == 404 && error.message.contains("network") {
+            // Its network, and not itself, is gone.
+            await network.forget()
+            try await network.ensure(engine)
+            try await engine.startContainer(id.text)
+        }
     }
 
     private func endProcesses(of id: EngineContainerID) async -> StepOutcome.Result {

@@ -61,15 +61,14 @@ extension ReconcileLoop {
 
     func report(_ plan: Plan) async {
         var kept: [WorkloadID: WorkloadStatus] = [:]
+        let unenforced = await unenforcedLimits()
         for var status in plan.statuses {
             if let before = statuses[status.workload], before.saysTheSame(as: status) || before.phase == status.phase {
                 status.since = before.since
             } else {
                 status.since = Timestamp.now()
             }
-            if let spec = held.state.workloads[status.workload]?.spec {
-                status.unenforced = ContainerTemplate.unenforced(spec)
-            }
+            status.unenforced = unenforced[status.workload] ?? [:]
             kept[status.workload] = status
             guard await parts.mailbox.report(status), statuses[status.workload]?.phase != status.phase else { continue }
             parts.log.info(
@@ -80,6 +79,24 @@ extension ReconcileLoop {
                 ])
         }
         statuses = kept
+    }
+
+    /// Limits that nothing enforces on the containers that are there, each with the reason.
+    private func unenforcedLimits() async -> [WorkloadID: [String: String]] {
+        guard let lastObserved else { return [:] }
+        let findings = await parts.observer.findings
+        var result: [WorkloadID: [String: String]] = [:]
+        for container in lastObserved.managed where container.state.isUp || result[container.workload] == nil {
+            guard let settings = container.settings else { continue }
+            var limits: [String: String] = [:]
+            if settings.diskMB == nil {
+                limits["disk_mb"] =
+                    findings.first { $0.engineRuntime == settings.runtime }?.diskProblem
+                    ?? "this container was made before its disk could be limited"
+            }
+            result[container.workload] = limits
+        }
+        return result
     }
 
     func report(orphans: [EngineContainerID]) {
@@ -111,7 +128,8 @@ extension ReconcileLoop {
     package func explain(_ workload: WorkloadID) -> WorkloadExplanation? {
         guard let lastObserved else { return nil }
         var explanation = Planner.explain(
-            workload, desired: held.state, observed: lastObserved, memory: memory, now: parts.time.now)
+            workload, desired: held.state, observed: lastObserved, memory: memory, now: parts.time.now,
+            policy: parts.policy)
         explanation?.history = history.last(20, of: workload)
         return explanation
     }
@@ -119,7 +137,8 @@ extension ReconcileLoop {
     /// What would be done now, by the last look at the Engine; nothing is. Nil before the first look.
     package var planned: Plan? {
         lastObserved.map {
-            Planner.plan(desired: held.state, observed: $0, memory: memory, now: parts.time.now)
+            Planner.plan(
+                desired: held.state, observed: $0, memory: memory, now: parts.time.now, policy: parts.policy)
         }
     }
 

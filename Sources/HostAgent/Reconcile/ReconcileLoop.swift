@@ -15,6 +15,7 @@ package actor ReconcileLoop {
         var executor: PlanExecutor
         var mailbox: OutgoingMailbox
         var memoryStore: MemoryStore
+        var policy: HostPolicy
         var facts: HostFacts
         var time: MonotonicTime
         var eventLoop: any EventLoop
@@ -111,7 +112,7 @@ package actor ReconcileLoop {
         do {
             let started = ContinuousClock.now
             let result = try await ReconcilePass(
-                desired: desired, memory: memory, now: now, random: .random(in: 0..<1)
+                desired: desired, memory: memory, now: now, random: .random(in: 0..<1), policy: parts.policy
             ).run(parts.observer)
             lastPassTook = .now - started
             memory = result.memory

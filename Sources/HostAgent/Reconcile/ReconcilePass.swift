@@ -7,6 +7,7 @@ struct ReconcilePass {
     let memory: ReconcileMemory
     let now: MonotonicInstant
     let random: Double
+    let policy: HostPolicy
 
     struct Result {
         var plan: Plan
@@ -23,7 +24,7 @@ struct ReconcilePass {
         var memory = self.memory.noticing(observed, desired: desired, now: now, random: random)
         let deaths = memory.workloads.compactMapValues(\.countedDeath)
             .filter { self.memory.workloads[$0.key]?.countedDeath != $0.value }
-        let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now)
+        let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now, policy: policy)
         for step in plan.steps { memory = memory.launching(step, at: now) }
         memory = memory.keeping(plan.statuses)
         memory = memory.forgetting(memory.workloads.keys.filter { desired.workloads[$0] == nil })

@@ -1,3 +1,4 @@
+package import AgentCore
 package import BerthModel
 package import DockerEngine
 package import ServiceRuntime
@@ -20,6 +21,10 @@ package struct AgentConfiguration: Sendable {
     package var sampleSeconds: Int
     /// A start that the Engine has not answered by then hangs.
     package var startTimeoutSeconds: Int
+    /// What the host's owner allows.
+    package var policy: HostPolicy
+    /// For containers whose sandbox has a network stack of its own; empty: the host's.
+    package var nameServers: [String]
     package var log: LogSettings
 
     package static let defaultPath = "/etc/berth/agent.json"
@@ -72,6 +77,14 @@ package struct AgentConfiguration: Sendable {
             relistSeconds: settings.integer("relist_seconds", default: 30, in: 5...3600),
             sampleSeconds: settings.integer("sample_seconds", default: 10, in: 1...300),
             startTimeoutSeconds: settings.integer("start_timeout_seconds", default: 60, in: 5...600),
+            policy: settings.section("policy") { HostPolicy(&$0) },
+            nameServers: settings.list("name_servers", expected: "a list of IP addresses") { text in
+                !text.isEmpty
+                    && text.utf8.allSatisfy { byte in
+                        byte == UInt8(ascii: ".") || byte == UInt8(ascii: ":")
+                            || Character(Unicode.Scalar(byte)).isHexDigit
+                    }
+            },
             log: LogSettings(from: &settings, environment: environment))
         settings.requirePresent("server", expected: "the control plane's URL; run `berth-agent register` first")
         settings.requirePresent("agent_id", expected: "the id that `berth-agent register` wrote")
@@ -85,5 +98,21 @@ package struct AgentConfiguration: Sendable {
         }
         try settings.finish()
         return configuration
+    }
+}
+
+extension HostPolicy {
+    fileprivate init(_ settings: inout SettingsReader) {
+        self.init()
+        images = settings.list("images")
+        registries = settings.list("registries")
+        runtimes = settings.list("runtimes")
+        requiresSandbox = settings.flag("require_sandbox", default: false)
+        mostMemoryMB = settings.optionalInteger("most_memory_mb", in: 16...1_048_576)
+        mostCPUMillicores = settings.optionalInteger("most_cpu_millicores", in: 10...1_024_000)
+        mostDiskMB = settings.optionalInteger("most_disk_mb", in: 64...16_777_216)
+        mostPIDs = settings.optionalInteger("most_pids", in: 16...1_000_000)
+        mostContainers = settings.optionalInteger("most_containers", in: 0...100_000)
+        forbiddenEnvironment = settings.list("forbidden_environment")
     }
 }

@@ -49,8 +49,13 @@ package struct AgentService: Service {
             held: store.load(log: log), history: ActionHistory(directory: configuration.stateDirectory),
             doorbell: doorbell, relistAfter: .seconds(configuration.relistSeconds),
             parts: .init(
-                observer: observer, executor: PlanExecutor(agent: configuration.agent, link: link), mailbox: mailbox,
-                memoryStore: MemoryStore(directory: configuration.stateDirectory), facts: facts, time: time,
+                observer: observer,
+                executor: PlanExecutor(
+                    agent: configuration.agent, link: link,
+                    resolver: ResolverFile(
+                        stateDirectory: configuration.stateDirectory, servers: configuration.nameServers)),
+                mailbox: mailbox, memoryStore: MemoryStore(directory: configuration.stateDirectory),
+                policy: configuration.policy, facts: facts, time: time,
                 eventLoop: eventLoop, log: log))
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
         sampler = ActivitySampler(

@@ -31,6 +31,21 @@ actor TestAgent {
         id = try #require(try JSONCoding.decode(JSONValue.self, from: result.output)["id"]?.text)
     }
 
+    /// Of a control plane that registers nobody.
+    ///
+    /// - Parameter policy: of the host's owner, as in the configuration.
+    init(serverPort: Int, policy: String = "{}") throws {
+        folder = try TemporaryFolder()
+        id = UUID().uuidString.lowercased()
+        configPath = folder.file("agent.json")
+        try "token".write(toFile: folder.file("token"), atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: folder.file("token"))
+        try """
+        {"agent":{"server":"http://127.0.0.1:\(serverPort)","agent_id":"\(id)","token_file":"\(folder.file("token"))",
+         "engine":"\(try TestEnvironment.engineText)","state_directory":"\(folder.file("state"))","policy":\(policy)}}
+        """.write(toFile: configPath, atomically: true, encoding: .utf8)
+    }
+
     /// The same identity in another folder, as after the copy of a disk.
     init(copyOf other: TestAgent) throws {
         folder = try TemporaryFolder()

@@ -80,10 +80,13 @@ struct APIClient: Sendable {
     func container(_ id: String) async throws -> Answer { try await call(.GET, "/api/containers/\(id)") }
 
     /// Creates a container that runs under `runtime`; gives its database id.
-    func create(_ name: String, runtime: String = "runc", more: String = "") async throws -> String {
+    func create(
+        _ name: String, runtime: String = "runc", image: String = "alpine", cpu: Int = 500, more: String = ""
+    ) async throws -> String {
         let answer = try await call(
             .POST, "/api/containers",
-            #"{"image":"alpine","name":"\#(name)","memory_mb":256,"cpu_shares":500,"runtime":"\#(runtime)"\#(more)}"#)
+            #"{"image":"\#(image)","name":"\#(name)","memory_mb":256,"cpu_shares":\#(cpu),"runtime":"\#(runtime)"\#(more)}"#
+        )
         #expect(answer.status == 202, "\(answer)")
         return try #require(answer.text("db_id"))
     }

@@ -1,0 +1,91 @@
+import AgentCore
+import BerthModel
+import Testing
+
+/// What the owner of a host allows, and what becomes of what they do not.
+@Suite struct HostPolicyRules {
+    private func policy(_ change: (inout HostPolicy) -> Void) -> HostPolicy {
+        var policy = HostPolicy()
+        change(&policy)
+        return policy
+    }
+
+    @Test(arguments: [
+        ("alpine", "docker.io/library/alpine:latest"), ("team/app:1", "docker.io/team/app:1"),
+        ("index.docker.io/library/alpine", "docker.io/library/alpine:latest"),
+        ("localhost/app", "localhost/app:latest"), ("host:5000/a/b:2", "host:5000/a/b:2"),
+        ("alpine@sha256:ab", "docker.io/library/alpine@sha256:ab"),
+        ("ghcr.io/a/b:1@sha256:ab", "ghcr.io/a/b:1@sha256:ab"),
+    ])
+    func `every way to write an image is one image`(text: String, full: String) {
+        #expect(ImageReference(text)?.description == full)
+    }
+
+    @Test(arguments: ["", " ", "a b", "a//b", "/a", "a/", "a:", "a@", "a@b@c", "x.io/"])
+    func `what is no reference is none`(text: String) { #expect(ImageReference(text) == nil) }
+
+    @Test func `a pattern is the whole text, with any text for a star`() {
+        let holds = [
+            ("docker.io/library/alpine:latest", "docker.io/library/*"), ("abc", "*"), ("", "*"), ("abc", "a*c"),
+            ("ac", "a*c"), ("LD_PRELOAD", "LD_*"), ("abcbc", "a*bc"), ("axbyc", "a*b*c"), ("x", "x"),
+        ]
+        for (text, pattern) in holds { #expect(HostPolicy.matches(text, pattern), "\(text) \(pattern)") }
+        let fails = [
+            ("docker.io.evil.com/library/x", "docker.io/*"), ("abc", "ab"), ("ab", "abc"), ("a", "a*a"), ("", "x"),
+            ("xabc", "a*"), ("abcx", "*c"), ("acb", "a*b*c"),
+        ]
+        for (text, pattern) in fails { #expect(!HostPolicy.matches(text, pattern), "\(text) \(pattern)") }
+    }
+
+    @Test func `nothing is made or started against a rule, and the status names it`() {
+        let strict = policy { $0.registries = ["registry.example.com"] }
+        let desired = DesiredState(revision: Revision(1), workloads: [Sample.desired()])
+        let plan = Planner.plan(
+            desired: desired, observed: Sample.host([]), memory: .init(), now: Sample.now, policy: strict)
+        #expect(plan.steps.isEmpty)
+        #expect(plan.statuses.first?.reason == "refused_by_host")
+        #expect(plan.statuses.first?.message?.contains("policy.registries") == true)
+    }
+
+    @Test func `what runs of a refused spec is stopped, what runs of the one before serves on`() {
+        let strict = policy { $0.mostMemoryMB = 300 }
+        let big = Sample.spec(memory: 512, version: 2)
+        let desired = DesiredState(revision: Revision(1), workloads: [Sample.desired(generation: 2, spec: big)])
+        func plan(_ running: WorkloadSpec) -> Plan {
+            let container = Sample.container(
+                "c", .running(startedAt: 0, upFor: .seconds(60)), spec: running)
+            return Planner.plan(
+                desired: desired, observed: Sample.host([container]), memory: .init(), now: Sample.now, policy: strict)
+        }
+        #expect(plan(big).steps.map(\.action.summary) == ["stop c grace 10 s"])
+        let kept = plan(Sample.spec(memory: 256, version: 1))
+        #expect(kept.steps.isEmpty && kept.statuses.first?.startedAt != nil)
+    }
+
+    @Test func `no newcomer displaces what runs where the number is limited`() {
+        let strict = policy { $0.mostContainers = 1 }
+        let (first, second) = (WorkloadID(validated: "a-new"), WorkloadID(validated: "b-old"))
+        let desired = DesiredState(
+            revision: Revision(1), workloads: [Sample.desired(id: first), Sample.desired(id: second)])
+        let running = Sample.container("c", .running(startedAt: 0, upFor: .seconds(60)), id: second)
+        let observed = Sample.host([running])
+        #expect(strict.surplus(of: desired, observed: observed) == [first])
+        let plan = Planner.plan(desired: desired, observed: observed, memory: .init(), now: Sample.now, policy: strict)
+        #expect(plan.steps.isEmpty)
+        #expect(plan.statuses.first { $0.workload == first }?.message?.contains("policy.most_containers") == true)
+    }
+
+    @Test func `where only a sandbox is allowed nothing falls back out of it`() {
+        let strict = policy { $0.requiresSandbox = true }
+        #expect(strict.refusal(ofRuntime: "runc")?.rule == "require_sandbox")
+        #expect(strict.refusal(ofRuntime: RuntimeChoice.gvisor) == nil)
+        var spec = Sample.spec()
+        spec.runtime = RuntimeChoice(name: RuntimeChoice.gvisor, necessity: .prefer)
+        let desired = DesiredState(revision: Revision(1), workloads: [Sample.desired(spec: spec)])
+        var observed = Sample.host([])
+        observed.runtimes = [RuntimeChoice.runc: "runc"]
+        observed.images = ["alpine:latest": .present(imageID: "sha256:1")]
+        let plan = Planner.plan(desired: desired, observed: observed, memory: .init(), now: Sample.now, policy: strict)
+        #expect(plan.steps.isEmpty && plan.statuses.first?.reason == "runtime_missing")
+    }
+}
