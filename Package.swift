@@ -75,6 +75,10 @@ let package = Package(
                 "BerthModel", "AgentProtocol", "AgentCore", "DockerEngine", "WebSocketTransport", "ServiceRuntime",
                 nio, nioPosix, nioHTTP1, nioSSL, logging, lifecycle,
             ],
+            // In the program itself: an agent is one file.
+            resources: [
+                "common", "role-node", "role-python", "role-go", "role-rust", "role-devops", "role-barebone", "shell",
+            ].map { .embedInCode("SetUp/\($0).sh") },
             swiftSettings: strict),
         .target(
             name: "ControlPlane",

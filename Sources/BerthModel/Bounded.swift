@@ -10,6 +10,7 @@ extension WorkloadStatus {
         for key in unenforced.keys.sorted().prefix(16) {
             result.unenforced[key.clipped(to: 64)] = unenforced[key]?.clipped(to: 300)
         }
+        result.roleError = roleError?.clipped(to: 1000)
         result.warnings = warnings.prefix(8).map { $0.clipped(to: 300) }
         result.writableLayerMB = writableLayerMB?.clamped(to: 0...(1 << 40))
         if case .unrecognised(let word) = phase { result.phase = .unrecognised(word.clipped(to: 64)) }

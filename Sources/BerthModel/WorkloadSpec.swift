@@ -21,12 +21,15 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
     /// Failed starts and deaths without a healthy time between them, after which the workload is given up until it is
     /// changed or started again; 1 to 1,000,000. Nil: never.
     package var restartLimit: Int?
+    /// Run in every new container after its first start. Not part of the fingerprint: another one is run in the container
+    /// that is there.
+    package var setUp: SetUp?
 
     package init(
         name: String, image: String, runtime: RuntimeChoice = .init(), resources: Resources = .init(),
         command: [String]? = nil, environment: [String: String] = [:], labels: [String: String] = [:],
         volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10,
-        rollback: RollbackRule? = nil, restartLimit: Int? = nil
+        rollback: RollbackRule? = nil, restartLimit: Int? = nil, setUp: SetUp? = nil
     ) {
         self.name = name
         self.image = image
@@ -40,6 +43,7 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         self.stopGraceSeconds = stopGraceSeconds
         self.rollback = rollback
         self.restartLimit = restartLimit
+        self.setUp = setUp
     }
 
     /// Everything that an engine container cannot change after its creation. A container with another fingerprint is
@@ -76,6 +80,7 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
             return "image: expected a reference of 1 to 512 characters without blanks"
         }
         if let problem = resources.problem { return problem }
+        if let problem = setUp?.problem { return problem }
         if !(0...600).contains(stopGraceSeconds) { return "stop_grace_seconds: expected 0 to 600" }
         if let restartLimit, !(1...1_000_000).contains(restartLimit) {
             return "restart_limit: expected 1 to 1000000, found \(restartLimit)"

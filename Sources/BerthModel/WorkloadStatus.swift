@@ -5,6 +5,8 @@ package enum WorkloadPhase: Hashable, Sendable, Codable {
     case pulling
     case creating
     case starting
+    /// Runs, and is being set up for its role.
+    case configuring
     case running
     case stopping
     case stopped
@@ -18,7 +20,7 @@ package enum WorkloadPhase: Hashable, Sendable, Codable {
 
     private static let words: [(WorkloadPhase, String)] = [
         (.waiting, "waiting"), (.pulling, "pulling"), (.creating, "creating"), (.starting, "starting"),
-        (.running, "running"), (.stopping, "stopping"), (.stopped, "stopped"), (.backoff, "backoff"),
+        (.configuring, "configuring"), (.running, "running"), (.stopping, "stopping"), (.stopped, "stopped"), (.backoff, "backoff"),
         (.failed, "failed"), (.removed, "removed"),
     ]
 
@@ -73,6 +75,8 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
     package var writableLayerMB: Int?
     /// What a person should know before it costs them something.
     package var warnings: [String]
+    /// Why the set-up for its role or shell failed; it runs without.
+    package var roleError: String?
 
     package init(
         workload: WorkloadID, generation: Generation, observedGeneration: Generation = 0, phase: WorkloadPhase,
@@ -80,7 +84,7 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
         imageID: String? = nil,
         address: String? = nil, exitCode: Int? = nil, outOfMemory: Bool = false, restarts: Int = 0,
         volumeKept: Bool? = nil, since: Double = 0, startedAt: Double? = nil, unenforced: [String: String] = [:],
-        writableLayerMB: Int? = nil, warnings: [String] = []
+        writableLayerMB: Int? = nil, warnings: [String] = [], roleError: String? = nil
     ) {
         self.workload = workload
         self.generation = generation
@@ -100,6 +104,7 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
         self.unenforced = unenforced
         self.writableLayerMB = writableLayerMB
         self.warnings = warnings
+        self.roleError = roleError
     }
 
     /// What a peer of another version does not say is as good as not known.
@@ -119,7 +124,8 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
             outOfMemory: try optional(.outOfMemory) ?? false, restarts: try optional(.restarts) ?? 0,
             volumeKept: try optional(.volumeKept), since: try optional(.since) ?? 0,
             startedAt: try optional(.startedAt), unenforced: try optional(.unenforced) ?? [:],
-            writableLayerMB: try optional(.writableLayerMB), warnings: try optional(.warnings) ?? [])
+            writableLayerMB: try optional(.writableLayerMB), warnings: try optional(.warnings) ?? [],
+            roleError: try optional(.roleError))
     }
 
     /// Equal apart from the moment: nothing worth sending again.
@@ -130,7 +136,7 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
     }
 }
 
-/// Progress of the work on one workload. Lossy: only the latest matters.
+/// Progress of the work on one workload; a set-up counts in percent and not in bytes. Lossy: only the latest matters.
 package struct WorkloadProgress: Hashable, Sendable, Codable {
     package enum Stage: String, Hashable, Sendable, Codable { case pulling, creating, starting, configuring }
 
@@ -140,14 +146,18 @@ package struct WorkloadProgress: Hashable, Sendable, Codable {
     /// Bytes done of `totalBytes`; both 0 where the stage has no bytes.
     package var doneBytes: Int
     package var totalBytes: Int
+    /// What is being done, in the words of a set-up; nil for the other stages.
+    package var message: String?
 
     package init(
-        workload: WorkloadID, generation: Generation, stage: Stage, doneBytes: Int = 0, totalBytes: Int = 0
+        workload: WorkloadID, generation: Generation, stage: Stage, doneBytes: Int = 0, totalBytes: Int = 0,
+        message: String? = nil
     ) {
         self.workload = workload
         self.generation = generation
         self.stage = stage
         self.doneBytes = doneBytes
         self.totalBytes = totalBytes
+        self.message = message
     }
 }

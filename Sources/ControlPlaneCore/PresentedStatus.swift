@@ -11,6 +11,7 @@ package enum PresentedStatus: String, Hashable, Sendable {
     ) -> PresentedStatus {
         guard let observed else { return wish == .stopped ? .stopped : .creating }
         switch observed.phase {
+        case .configuring: return .configuring
         // While its replacement is prepared, the old container serves on.
         case _ where observed.startedAt != nil && wish != .removed: return .running
         case .running: return .running
@@ -33,7 +34,7 @@ package enum PresentedStatus: String, Hashable, Sendable {
             return status.observedGeneration >= generation || status.reason == "rolled_back"
         // Of a container that cannot be seen nothing is known.
         case .waiting: return status.reason != nil && status.reason != "engine_does_not_answer"
-        case .backoff, .pulling, .creating, .starting, .stopping, .unrecognised: return false
+        case .backoff, .pulling, .creating, .starting, .configuring, .stopping, .unrecognised: return false
         }
     }
 }

@@ -102,6 +102,7 @@ extension SimulatedHost {
             case .stop(let id, _): try stop(id.text)
             case .update(let id, let limits): try update(id.text, limits)
             case .connect(let id): try connect(id.text)
+            case .setUp: break
             case .endProcesses(let id): endProcesses(id.text)
             case .remove(let id): try remove(id.text)
             }
@@ -130,8 +131,8 @@ extension Step.Action {
     package var names: EngineContainerID? {
         switch self {
         case .pull, .create: nil
-        case .start(let id), .stop(let id, _), .update(let id, _), .connect(let id), .endProcesses(let id),
-            .remove(let id):
+        case .start(let id), .stop(let id, _), .update(let id, _), .connect(let id), .setUp(let id, _),
+            .endProcesses(let id), .remove(let id):
             id
         }
     }
@@ -145,6 +146,7 @@ extension Step.Action {
         case .stop(let id, _): "stop \(id.text.suffix(3))"
         case .update(let id, _): "update \(id.text.suffix(3))"
         case .connect(let id): "connect \(id.text.suffix(3))"
+        case .setUp(let id, _): "set up \(id.text.suffix(3))"
         case .endProcesses(let id): "end the processes of \(id.text.suffix(3))"
         case .remove(let id): "remove \(id.text.suffix(3))"
         }

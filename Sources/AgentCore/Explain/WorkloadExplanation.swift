@@ -84,7 +84,7 @@ extension Planner {
         let containers = observed.managed.filter { $0.workload == id }.sorted { $0.name < $1.name }
         let planner = WorkloadPlanner(
             workload: workload, containers: containers, observed: observed, memory: memory.memory(of: workload),
-            inFlight: memory.inFlight[id], lateCreateUntil: memory.lateCreates[id], now: now, policy: policy,
+            inFlight: memory.inFlight[id], lateCreateUntil: memory.lateCreates[id], now: now, setUps: memory.setUps, policy: policy,
             isSurplus: policy.surplus(of: desired, observed: observed).contains(id))
         let decision = planner.decide()
         let own = memory.memory(of: workload)
@@ -162,6 +162,8 @@ extension Step.Action {
         case .update(let id, let limits):
             "update \(id.text.prefix(12)) memory \(limits.memory) nanocpus \(limits.nanoCPUs) pids \(limits.pids)"
         case .connect(let id): "connect \(id.text.prefix(12)) to its network"
+        case .setUp(let id, let setUp):
+            "set up \(id.text.prefix(12)) \(setUp.environment.keys.sorted().map { "\($0.dropFirst(6).lowercased())=\(setUp.environment[$0] ?? "")" }.joined(separator: " "))"
         case .endProcesses(let id): "kill what is left in the cgroup of \(id.text.prefix(12))"
         case .remove(let id): "remove \(id.text.prefix(12)), volumes kept"
         }

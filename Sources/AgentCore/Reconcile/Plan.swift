@@ -36,6 +36,8 @@ package struct Step: Hashable, Sendable {
         case update(EngineContainerID, EngineLimits)
         /// Gives it back the network that somebody took from it.
         case connect(EngineContainerID)
+        /// Runs the scripts of its role and shell in it.
+        case setUp(EngineContainerID, SetUp)
         /// Kills what is left in the container's own cgroup: a start that hangs, or processes that outlived their
         /// container.
         case endProcesses(EngineContainerID)

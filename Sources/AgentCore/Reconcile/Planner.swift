@@ -26,7 +26,8 @@ package enum Planner {
             let decision = WorkloadPlanner(
                 workload: workload, containers: containers[id] ?? [], observed: observed,
                 memory: memory.memory(of: workload), inFlight: memory.inFlight[id],
-                lateCreateUntil: memory.lateCreates[id], now: now, policy: policy, isSurplus: surplus.contains(id)
+                lateCreateUntil: memory.lateCreates[id], now: now, setUps: memory.setUps, policy: policy,
+                isSurplus: surplus.contains(id)
             ).decide()
             plan.statuses.append(decision.status)
             if decision.cancelsInFlight { plan.cancellations.append(id) }
@@ -59,7 +60,7 @@ package enum Planner {
         case .start: 0
         case .stop, .endProcesses, .connect: 1
         case .update, .create: 2
-        case .pull: 3
+        case .pull, .setUp: 3
         case .remove: 4
         }
     }
@@ -72,7 +73,7 @@ extension Step {
     package var isLaunch: Bool {
         switch action {
         case .create, .start: true
-        case .pull, .stop, .update, .connect, .endProcesses, .remove: false
+        case .pull, .stop, .update, .connect, .setUp, .endProcesses, .remove: false
         }
     }
 }

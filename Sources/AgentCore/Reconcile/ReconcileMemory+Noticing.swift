@@ -9,6 +9,10 @@ extension ReconcileMemory {
         _ observed: ObservedHost, desired: DesiredState, now: MonotonicInstant, random: Double
     ) -> ReconcileMemory {
         var next = self
+        if !next.setUps.isEmpty {
+            let present = Set(observed.managed.map(\.id))
+            next.setUps = next.setUps.filter { present.contains($0.key) }
+        }
         for container in observed.managed {
             guard let workload = desired.workloads[container.workload], workload.wish == .running else { continue }
             var memory = next.memory(of: workload)

@@ -60,7 +60,18 @@ package struct ReconcileMemory: Hashable, Sendable {
         }
     }
 
+    /// How the set-up of one engine container ended.
+    package struct SetUpRecord: Hashable, Sendable, Codable {
+        package var setUp: Fingerprint
+        /// With another generation, what failed is tried once more.
+        package var generation: Generation
+        /// Nil where it went well.
+        package var error: String?
+    }
+
     package var workloads: [WorkloadID: WorkloadMemory] = [:]
+    /// By the container in which it ran: it goes with it, whatever becomes of generations.
+    package var setUps: [EngineContainerID: SetUpRecord] = [:]
     package private(set) var inFlight: [WorkloadID: Step] = [:]
     package private(set) var inFlightSince: [WorkloadID: MonotonicInstant] = [:]
     /// Until when a create whose answer never came may still have its effect.
@@ -110,7 +121,10 @@ package struct ReconcileMemory: Hashable, Sendable {
             memory = WorkloadMemory(generation: step.generation, observedGeneration: memory.observedGeneration)
         }
         switch outcome.result {
+        case .succeeded where step.isSetUp: next.setUps[step.setUpTarget] = step.setUpRecord(error: nil)
         case .succeeded: memory.succeeded(step.action, now: now)
+        case .failed(let failure) where step.isSetUp && failure.isPermanent:
+            next.setUps[step.setUpTarget] = step.setUpRecord(error: failure.message)
         case .superseded, .cancelled:
             // Never at once again: what was overtaken is looked at first.
             memory.wait(until: now + Milliseconds(200), for: step.action)
@@ -162,7 +176,7 @@ extension ReconcileMemory.WorkloadMemory {
         switch action {
         case .stop, .endProcesses: stopping.notBefore
         case .remove: tidying.notBefore
-        case .pull, .create, .start, .update, .connect: notBefore
+        case .pull, .create, .start, .update, .connect, .setUp: notBefore
         }
     }
 
@@ -170,7 +184,7 @@ extension ReconcileMemory.WorkloadMemory {
         switch action {
         case .stop, .endProcesses: stopping.notBefore = moment
         case .remove: tidying.notBefore = moment
-        case .pull, .create, .start, .update, .connect: notBefore = moment
+        case .pull, .create, .start, .update, .connect, .setUp: notBefore = moment
         }
     }
 
@@ -197,7 +211,7 @@ extension ReconcileMemory.WorkloadMemory {
             stopping = Gate()
             if hungStart == id { hungStart = nil }
         case .remove: tidying = Gate()
-        case .pull: break
+        case .pull, .setUp: break
         }
     }
 
@@ -229,5 +243,18 @@ extension ReconcileMemory.WorkloadMemory {
         failures += 1
         lastFailure = failure
         notBefore = now + delay(failures)
+    }
+}
+
+extension Step {
+    fileprivate var isSetUp: Bool { if case .setUp = action { true } else { false } }
+
+    fileprivate var setUpTarget: EngineContainerID {
+        if case .setUp(let id, _) = action { id } else { EngineContainerID(validated: "") }
+    }
+
+    fileprivate func setUpRecord(error: String?) -> ReconcileMemory.SetUpRecord? {
+        guard case .setUp(_, let setUp) = action else { return nil }
+        return .init(setUp: setUp.fingerprint, generation: generation, error: error)
     }
 }

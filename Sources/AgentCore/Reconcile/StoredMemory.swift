@@ -26,9 +26,19 @@ package struct StoredMemory: Hashable, Sendable, Codable {
         package var lateCreateFor: Milliseconds?
     }
 
-    package var entries: [Entry]
+    /// How the set-up of one engine container ended. Without it a set-up would run again: slower, and no worse.
+    package struct EndedSetUp: Hashable, Sendable, Codable {
+        package var container: EngineContainerID
+        package var record: ReconcileMemory.SetUpRecord
+    }
 
-    package init(entries: [Entry]) { self.entries = entries }
+    package var entries: [Entry]
+    package var setUps: [EndedSetUp]
+
+    package init(entries: [Entry], setUps: [EndedSetUp] = []) {
+        self.entries = entries
+        self.setUps = setUps
+    }
 
     package static let nothing = StoredMemory(entries: [])
 }
@@ -48,12 +58,16 @@ extension ReconcileMemory {
                     refusesLiveChange: memory.refusesLiveChange, ownStop: memory.ownStop, ownExit: memory.ownExit,
                     toleratedLimits: memory.toleratedLimits,
                     lateCreateFor: lateCreates[id].flatMap { $0 > now ? $0 - now : nil })
+            },
+            setUps: setUps.keys.sorted().compactMap { id in
+                setUps[id].map { StoredMemory.EndedSetUp(container: id, record: $0) }
             })
     }
 
     /// Numbers that cannot be right are put right: the file may be anybody's.
     package init(_ stored: StoredMemory, now: MonotonicInstant) {
         self.init()
+        for ended in stored.setUps { setUps[ended.container] = ended.record }
         for entry in stored.entries {
             var memory = WorkloadMemory(
                 generation: max(0, entry.generation),

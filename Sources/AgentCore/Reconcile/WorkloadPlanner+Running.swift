@@ -74,6 +74,11 @@ extension WorkloadPlanner {
             return standDown(second, besides: current, course: course)
         }
         if let repair = inShape(current, course: course) { return repair }
+        if course == .forward, let setUp = workload.spec.setUp, ended(current) == nil,
+            case .running = current.state
+        {
+            return step(.setUp(current.id, setUp), "it is not set up for its role yet", .configuring, current)
+        }
         return tidy(beside: current, others, course: course)
     }
 

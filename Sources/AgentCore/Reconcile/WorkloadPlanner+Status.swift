@@ -12,6 +12,10 @@ extension WorkloadPlanner {
         case .create: phase = .creating
         case .start: phase = .starting
         case .stop: phase = .stopping
+        case .setUp:
+            phase = .configuring
+            // For minutes, in which more may be wanted.
+            cancels = workload.wish != .running || step.generation != workload.generation
         case .endProcesses: phase = workload.wish == .running ? .waiting : .stopping
         case .update(let id, _), .connect(let id): phase = isUp(id) ? .running : .starting
         case .remove: phase = workload.wish == .removed ? .stopping : .waiting
@@ -58,6 +62,7 @@ extension WorkloadPlanner {
         status.volumeKept = container.volumeKept
         status.writableLayerMB = container.writableLayerMB
         status.warnings = warnings(container)
+        if let error = ended(container)?.error { status.roleError = error }
         switch container.state {
         case .running(let startedAt, _, _):
             status.startedAt = startedAt
@@ -75,6 +80,12 @@ extension WorkloadPlanner {
             status.message = "\(workload.spec.runtime.name) is not available here; running under \(fellBackTo)"
         }
         return status
+    }
+
+    /// How the set-up that is wanted ended in `container`; nil where it has not, or another is wanted.
+    func ended(_ container: ObservedContainer) -> ReconcileMemory.SetUpRecord? {
+        guard let record = setUps[container.id], record.setUp == workload.spec.setUp?.fingerprint else { return nil }
+        return record.error == nil || record.generation == workload.generation ? record : nil
     }
 
     /// A replacement begins with an empty writable layer: what was written outside the volumes does not come along.

@@ -20,6 +20,7 @@ package struct WorkloadPlanner {
     let inFlight: Step?
     let lateCreateUntil: MonotonicInstant?
     let now: MonotonicInstant
+    var setUps: [EngineContainerID: ReconcileMemory.SetUpRecord] = [:]
     var policy = HostPolicy()
     /// More workloads are wanted than the owner of the host allows, and this is one of those beyond.
     var isSurplus = false
@@ -141,8 +142,8 @@ package struct WorkloadPlanner {
     private func without(_ container: ObservedContainer) -> WorkloadPlanner {
         WorkloadPlanner(
             workload: workload, containers: containers.filter { $0.id != container.id }, observed: observed,
-            memory: memory, inFlight: inFlight, lateCreateUntil: lateCreateUntil, now: now, policy: policy,
-            isSurplus: isSurplus)
+            memory: memory, inFlight: inFlight, lateCreateUntil: lateCreateUntil, now: now, setUps: setUps,
+            policy: policy, isSurplus: isSurplus)
     }
 
     /// Removing failed a moment ago: nothing waits for it.

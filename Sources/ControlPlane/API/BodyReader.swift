@@ -11,6 +11,8 @@ struct BodyReader {
 
     private let fields: [String: JSONValue]
     private var known: Set<String> = []
+    private var prefix = ""
+    private var innerWarnings: [String] = []
 
     /// - Parameter optional: true where an empty body stands for `{}`.
     init(_ request: Request, mayBeEmpty: Bool = false) async throws {
@@ -75,11 +77,42 @@ struct BodyReader {
         }
     }
 
-    /// Taken, and of no effect here.
-    mutating func ignore(_ name: String) -> Bool { take(name) != nil }
+    /// An object inside, read like the body; what is unknown in it is listed with the rest.
+    mutating func object<Value>(_ name: String, read: (inout BodyReader) throws -> Value) throws -> Value? {
+        switch take(name) {
+        case nil, .null?: return nil
+        case .object(let fields)?:
+            // The reference has its keys both ways.
+            var plain: [String: JSONValue] = [:]
+            for (key, value) in fields {
+                plain[key.hasPrefix(name + ".") ? String(key.dropFirst(name.count + 1)) : key] = value
+            }
+            var inner = BodyReader(fields: plain, name: name)
+            let value = try read(&inner)
+            innerWarnings += inner.warnings
+            return value
+        case let other?: throw APIError.badField(name, other.shortDescription, expected: "an object")
+        }
+    }
+
+    mutating func flag(_ name: String) throws -> Bool? {
+        switch take(name) {
+        case nil, .null?: return nil
+        case .bool(let flag)?: return flag
+        case let other?: throw APIError.badField(path(name), other.shortDescription, expected: "true or false")
+        }
+    }
+
+    private init(fields: [String: JSONValue], name: String) {
+        self.fields = fields
+        prefix = name + "."
+    }
+
+    private func path(_ name: String) -> String { prefix + name }
 
     var warnings: [String] {
-        fields.keys.filter { !known.contains($0) }.sorted().map { "\($0.prefix(80)): unknown field, ignored" }
+        fields.keys.filter { !known.contains($0) }.sorted().map { "\(path(String($0.prefix(80)))): unknown field, ignored" }
+            + innerWarnings
     }
 
     private mutating func take(_ name: String) -> JSONValue? {

@@ -55,12 +55,8 @@ struct ContainerRoutes: Sendable {
         if let key = order.idempotencyKey, !(1...255).contains(key.utf8.count) {
             throw APIError.badField("idempotency_key", "\(key.utf8.count) bytes", expected: "1 to 255 bytes")
         }
-        var warnings: [String] = []
-        if body.ignore("shell") { warnings.append("shell: taken, but shells are not customised by this version") }
-        if !["", "barebone", "default", "standard"].contains(order.role) {
-            warnings.append("role: taken, but role set-ups are not run by this version")
-        }
-        warnings += body.warnings
+        order.shell = try body.object("shell", read: Self.shell)
+        let warnings = body.warnings
 
         let container = try await service.create(order, for: caller.user)
         var fields: [String: JSONValue] = [
@@ -257,6 +253,22 @@ struct ContainerRoutes: Sendable {
     }
 
     // MARK: parts
+
+    private static func shell(_ body: inout BodyReader) throws -> SetUp.Shell {
+        var shell = SetUp.Shell()
+        shell.isEnhanced = try body.flag("enhanced") ?? false
+        shell.theme = try body.text("theme")
+        shell.suggestsFromHistory = try body.flag("autosuggestions") ?? false
+        shell.highlightsSyntax = try body.flag("syntax_highlight") ?? false
+        shell.searchesHistory = try body.flag("history_search") ?? false
+        shell.hasGitAliases = try body.flag("git_aliases") ?? false
+        shell.showsSystemStats = try body.flag("system_stats") ?? false
+        shell.usesTmux = try body.flag("use_tmux") ?? false
+        if let theme = shell.theme, !SetUp.Shell.isTheme(theme) {
+            throw APIError.badField("shell.theme", "\"\(theme.prefix(80))\"", expected: "1 to 32 of a-z, 0-9 and '-'")
+        }
+        return shell
+    }
 
     private static func resources(_ body: inout BodyReader) throws -> ResourceRequest {
         ResourceRequest(

@@ -18,6 +18,7 @@ struct ContainerService: Sendable {
         var image: String
         var customImage: String?
         var role: String
+        var shell: SetUp.Shell?
         var resources: ResourceRequest
         var environment: [String: String]
         var labels: [String: String]
@@ -27,7 +28,7 @@ struct ContainerService: Sendable {
         var idempotencyKey: String?
     }
 
-    static let roles = ["node", "python", "go", "rust", "devops", "barebone"]
+    static let roles = SetUp.Role.allCases.map(\.rawValue)
 
     // MARK: create
 
@@ -55,7 +56,8 @@ struct ContainerService: Sendable {
                 name: order.name ?? ContainerName.generated(using: &random), image: reference,
                 runtime: RuntimeChoice(name: order.runtime ?? configuration.defaultRuntime), resources: resources,
                 command: order.command, environment: order.environment, labels: order.labels,
-                volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)])
+                volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)],
+                setUp: Self.setUp(order))
             if let problem = spec.problem { throw APIError(.badRequest, problem) }
             let record = ContainerRecord(
                 id: id, userID: user.id, image: image, role: order.role, spec: spec, createdAt: now, lastUsedAt: now)
@@ -84,6 +86,12 @@ struct ContainerService: Sendable {
             }
         }
         throw APIError(.conflict, "container name already exists")
+    }
+
+    private static func setUp(_ order: CreateOrder) -> SetUp? {
+        let setUp = SetUp(role: SetUp.Role(rawValue: order.role), shell: order.shell)
+        // Nothing is installed for barebone: no script need run for it.
+        return setUp.isShellWanted || (setUp.role ?? .barebone) != .barebone ? setUp : nil
     }
 
     private func image(_ order: CreateOrder) throws -> (name: String, reference: String) {

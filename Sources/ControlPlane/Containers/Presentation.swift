@@ -38,9 +38,10 @@ enum Presentation {
         }
         if let observed = record.observed {
             if let code = observed.exitCode { fields["exit_code"] = .integer(code) }
+            if let error = observed.roleError { fields["role_error"] = .string(error) }
             if observed.outOfMemory { fields["oom_killed"] = .bool(true) }
         }
-        guard record.status == .running else { return .object(fields) }
+        guard record.status == .running || record.observed?.phase == .configuring else { return .object(fields) }
         if let address = record.observed?.address { fields["ip_address"] = .string(address) }
         if let idle = activity?.idleSeconds { fields["idle_seconds"] = .number(idle) }
         if let activity {

@@ -1,4 +1,4 @@
-package import AgentCore
+import AgentCore
 import BerthModel
 import DockerEngine
 import ServiceRuntime
@@ -10,17 +10,21 @@ package struct PlanExecutor: Sendable {
     let puller: ImagePuller
     let network = IsolatedNetwork()
     let resolver: ResolverFile
+    let setUps: SetUpRunner
 
-    init(agent: AgentID, link: EngineLink, resolver: ResolverFile) {
+    init(agent: AgentID, link: EngineLink, resolver: ResolverFile, setUps: SetUpRunner) {
         self.agent = agent
         self.link = link
         self.resolver = resolver
+        self.setUps = setUps
         puller = ImagePuller(link: link)
     }
 
-    /// - Parameter progress: bytes of a pull.
-    package func run(
-        _ step: Step, progress: @escaping @Sendable (_ done: Int, _ total: Int) async -> Void
+    typealias Progress = @Sendable (_ done: Int, _ total: Int, _ message: String?) async -> Void
+
+    /// - Parameter progress: bytes of a pull, percent of a set-up.
+    func run(
+        _ step: Step, progress: @escaping Progress
     ) async -> StepOutcome {
         do {
             let result = try await perform(step, progress)
@@ -38,12 +42,12 @@ package struct PlanExecutor: Sendable {
     }
 
     private func perform(
-        _ step: Step, _ progress: @escaping @Sendable (Int, Int) async -> Void
+        _ step: Step, _ progress: @escaping Progress
     ) async throws -> StepOutcome.Result {
         let engine = try await link.engine()
         switch step.action {
         case .pull(let image):
-            try await puller.pull(image, listener: progress)
+            try await puller.pull(image) { done, total in await progress(done, total, nil) }
         case .create(let order):
             try await network.ensure(engine)
             let isSandboxed = order.spec.runtime.name == RuntimeChoice.gvisor && order.fellBackTo == nil
@@ -64,6 +68,7 @@ package struct PlanExecutor: Sendable {
                 ContainerChange(memory: limits.memory, nanoCPUs: limits.nanoCPUs, pidsLimit: limits.pids))
         case .connect(let id):
             try await connect(id, engine)
+        case .setUp(let id, let setUp): return try await setUps.run(setUp, in: id, engine, progress)
         case .endProcesses(let id):
             return await endProcesses(of: id)
         case .remove(let id):
@@ -115,6 +120,8 @@ enum StepResults {
         switch (action, error.kind) {
         case (_, .unreachable): .superseded
         case (.stop, .refused(404)), (.remove, .refused(404)): .succeeded
+        // Gone, or it runs no more.
+        case (.setUp, .refused(404)), (.setUp, .refused(409)), (.setUp, .cutOff): .superseded
         case (.start, .refused(404)), (.update, .refused(404)), (.connect, .refused(404)): .superseded
         // Connected already.
         case (.connect, .refused(403)): .superseded
@@ -132,6 +139,7 @@ enum StepResults {
         case .stop: (reason, isPermanent) = ("stop_failed", false)
         case .update: (reason, isPermanent) = ("update_failed", false)
         case .connect: (reason, isPermanent) = ("connect_failed", false)
+        case .setUp: (reason, isPermanent) = ("set_up_failed", false)
         case .endProcesses: (reason, isPermanent) = ("processes_left", false)
         case .remove: (reason, isPermanent) = ("remove_failed", false)
         }

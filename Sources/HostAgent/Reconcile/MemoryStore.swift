@@ -12,17 +12,20 @@ struct MemoryStore: Sendable {
     private struct Stored: Encodable {
         var schema: Int
         var entries: [StoredMemory.Entry]
+        var setUps: [StoredMemory.EndedSetUp]
     }
 
     private struct Found: Decodable {
         var schema: Int
-        var entries: [Lenient]
+        var entries: [Lenient<StoredMemory.Entry>]
+        /// Not in the file of an agent that knew none.
+        var setUps: [Lenient<StoredMemory.EndedSetUp>]?
     }
 
     /// One entry that cannot be read must not cost the others.
-    private struct Lenient: Decodable {
-        var entry: StoredMemory.Entry?
-        init(from decoder: any Decoder) throws { entry = try? StoredMemory.Entry(from: decoder) }
+    private struct Lenient<Entry: Decodable>: Decodable {
+        var entry: Entry?
+        init(from decoder: any Decoder) throws { entry = try? Entry(from: decoder) }
     }
 
     let path: String
@@ -31,7 +34,7 @@ struct MemoryStore: Sendable {
 
     func save(_ memory: StoredMemory) throws {
         try DurableFile.write(
-            try JSONCoding.encode(Stored(schema: Self.schema, entries: memory.entries)), to: path)
+            try JSONCoding.encode(Stored(schema: Self.schema, entries: memory.entries, setUps: memory.setUps)), to: path)
     }
 
     /// Never throws: a file that cannot be read must not keep the agent from starting.
@@ -48,7 +51,7 @@ struct MemoryStore: Sendable {
                     "part of the memory of failures cannot be read; left out",
                     metadata: ["entries": "\(found.entries.count - entries.count)"])
             }
-            return StoredMemory(entries: entries)
+            return StoredMemory(entries: entries, setUps: (found.setUps ?? []).compactMap(\.entry))
         } catch {
             let aside = "\(path).unreadable-\(Int(Timestamp.now()))"
             try? DurableFile.rename(path, to: aside)

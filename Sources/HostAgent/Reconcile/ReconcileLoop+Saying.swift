@@ -157,6 +157,7 @@ extension Step.Action {
         case .stop: "stop"
         case .update: "update"
         case .connect: "connect"
+        case .setUp: "setup"
         case .endProcesses: "end"
         case .remove: "remove"
         }
@@ -167,6 +168,7 @@ extension Step.Action {
         case .pull: .pulling
         case .create: .creating
         case .start: .starting
+        case .setUp: .configuring
         case .stop, .update, .connect, .endProcesses, .remove: nil
         }
     }

@@ -35,7 +35,7 @@ package actor ReconcileLoop {
     private var alarm: Scheduled<Void>?
     private var nextRelist: MonotonicInstant?
     /// What of the memory is on disk, and since when.
-    private var saved: [WorkloadID: ReconcileMemory.WorkloadMemory] = [:]
+    private var saved = ReconcileMemory()
     private var savedAt: MonotonicInstant?
     private var saveFailed = false
 
@@ -60,7 +60,7 @@ package actor ReconcileLoop {
         self.relistAfter = relistAfter
         self.parts = parts
         memory = ReconcileMemory(parts.memoryStore.load(log: parts.log), now: parts.time.now)
-        saved = memory.workloads
+        saved = memory
     }
 
     // MARK: for the session
@@ -159,19 +159,19 @@ package actor ReconcileLoop {
         await beginning(step)
         let mailbox = parts.mailbox
         FailPoint.reached("before-\(step.action.kind)")
-        let outcome = await parts.executor.run(step) { done, total in
+        let outcome = await parts.executor.run(step) { done, total, message in
             await mailbox.progress(
                 WorkloadProgress(
-                    workload: step.workload, generation: step.generation, stage: .pulling, doneBytes: done,
-                    totalBytes: total))
+                    workload: step.workload, generation: step.generation, stage: step.action.stage ?? .pulling,
+                    doneBytes: done, totalBytes: total, message: message))
         }
         FailPoint.reached("after-\(step.action.kind)")
         await ended(outcome, took: .now - started)
         switch step.action {
         case .create: await parts.observer.volumesChanged()
         case .pull: await parts.observer.imagesChanged()
-        case .start(let id), .stop(let id, _), .update(let id, _), .connect(let id), .endProcesses(let id),
-            .remove(let id):
+        case .start(let id), .stop(let id, _), .update(let id, _), .connect(let id), .setUp(let id, _),
+            .endProcesses(let id), .remove(let id):
             await parts.observer.containerChanged(id.text)
         }
         if case .create = step.action, case .failed = outcome.result { await parts.observer.imagesChanged() }
@@ -189,7 +189,7 @@ package actor ReconcileLoop {
 
     /// After the steps were begun: a start must not wait for a disk. Several changes at once cost one write.
     private func keepMemory(atOnce: Bool = false) {
-        guard memory.workloads != saved else { return }
+        guard memory.workloads != saved.workloads || memory.setUps != saved.setUps else { return }
         let now = parts.time.now
         guard atOnce || (savedAt.map { now - $0 >= Milliseconds(250) } ?? true) else {
             let doorbell = doorbell
@@ -199,14 +199,14 @@ package actor ReconcileLoop {
         savedAt = now
         do {
             try parts.memoryStore.save(memory.stored(at: now))
-            saved = memory.workloads
+            saved = memory
             saveFailed = false
         } catch {
             if !saveFailed {
                 parts.log.warning("memory of failures cannot be stored", metadata: ["error": "\(error)"])
             }
             saveFailed = true
-            saved = memory.workloads
+            saved = memory
         }
     }
 }

@@ -25,6 +25,8 @@ package struct AgentConfiguration: Sendable {
     package var policy: HostPolicy
     /// For containers whose sandbox has a network stack of its own; empty: the host's.
     package var nameServers: [String]
+    /// Variables for the scripts of roles: mirrors, proxies, versions.
+    package var setUpEnvironment: [String: String]
     package var log: LogSettings
 
     package static let defaultPath = "/etc/berth/agent.json"
@@ -85,6 +87,7 @@ package struct AgentConfiguration: Sendable {
                             || Character(Unicode.Scalar(byte)).isHexDigit
                     }
             },
+            setUpEnvironment: settings.table("set_up_environment"),
             log: LogSettings(from: &settings, environment: environment))
         settings.requirePresent("server", expected: "the control plane's URL; run `berth-agent register` first")
         settings.requirePresent("agent_id", expected: "the id that `berth-agent register` wrote")

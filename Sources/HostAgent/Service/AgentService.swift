@@ -53,7 +53,8 @@ package struct AgentService: Service {
                 executor: PlanExecutor(
                     agent: configuration.agent, link: link,
                     resolver: ResolverFile(
-                        stateDirectory: configuration.stateDirectory, servers: configuration.nameServers)),
+                        stateDirectory: configuration.stateDirectory, servers: configuration.nameServers),
+                    setUps: SetUpRunner(environment: configuration.setUpEnvironment)),
                 mailbox: mailbox, memoryStore: MemoryStore(directory: configuration.stateDirectory),
                 policy: configuration.policy, facts: facts, time: time,
                 eventLoop: eventLoop, log: log))
