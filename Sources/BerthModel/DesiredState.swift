@@ -79,6 +79,7 @@ package struct DesiredState: Hashable, Sendable, Codable {
             hasher.combine(workload.spec.resources.pids)
             hasher.combine(workload.spec.rollback?.rawValue ?? "")
             hasher.combine(workload.spec.restartLimit)
+            if let pull = workload.spec.pull { hasher.combine(pull.rawValue) }
             if let setUp = workload.spec.setUp { hasher.combine(setUp.fingerprint.text) }
             hasher.combine(workload.spec.fingerprint.text)
         }

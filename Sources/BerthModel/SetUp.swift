@@ -22,7 +22,8 @@ package struct SetUp: Hashable, Sendable, Codable {
             (1...32).contains(text.utf8.count)
                 && text.utf8.allSatisfy { byte in
                     switch byte {
-                    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"):
+                    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                        UInt8(ascii: "-"):
                         true
                     default: false
                     }
@@ -47,7 +48,8 @@ package struct SetUp: Hashable, Sendable, Codable {
         let flags = [
             ("ENHANCED", shell.isEnhanced), ("AUTOSUGGESTIONS", shell.suggestsFromHistory),
             ("SYNTAX_HIGHLIGHT", shell.highlightsSyntax), ("HISTORY_SEARCH", shell.searchesHistory),
-            ("GIT_ALIASES", shell.hasGitAliases), ("SYSTEM_STATS", shell.showsSystemStats), ("USE_TMUX", shell.usesTmux),
+            ("GIT_ALIASES", shell.hasGitAliases), ("SYSTEM_STATS", shell.showsSystemStats),
+            ("USE_TMUX", shell.usesTmux),
         ]
         for (name, isOn) in flags where isOn { result["BERTH_SHELL_\(name)"] = "1" }
         return result

@@ -24,12 +24,14 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
     /// Run in every new container after its first start. Not part of the fingerprint: another one is run in the container
     /// that is there.
     package var setUp: SetUp?
+    /// Nil means `missing`.
+    package var pull: PullPolicy?
 
     package init(
         name: String, image: String, runtime: RuntimeChoice = .init(), resources: Resources = .init(),
         command: [String]? = nil, environment: [String: String] = [:], labels: [String: String] = [:],
         volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10,
-        rollback: RollbackRule? = nil, restartLimit: Int? = nil, setUp: SetUp? = nil
+        rollback: RollbackRule? = nil, restartLimit: Int? = nil, setUp: SetUp? = nil, pull: PullPolicy? = nil
     ) {
         self.name = name
         self.image = image
@@ -44,6 +46,7 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         self.rollback = rollback
         self.restartLimit = restartLimit
         self.setUp = setUp
+        self.pull = pull
     }
 
     /// Everything that an engine container cannot change after its creation. A container with another fingerprint is
@@ -215,6 +218,15 @@ package enum RollbackRule: String, Hashable, Sendable, Codable {
     /// Only where neither of the two can write to a volume: the new version may have changed what it found there.
     case ifStateless
     case always
+}
+
+/// When an image is pulled for a new container.
+package enum PullPolicy: String, Hashable, Sendable, Codable, CaseIterable {
+    /// Where the host does not have it.
+    case missing
+    /// Once for every generation: what a tag means may have changed.
+    case always
+    case never
 }
 
 /// When the agent starts a container again whose main process ended.

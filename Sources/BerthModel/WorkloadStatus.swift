@@ -20,7 +20,8 @@ package enum WorkloadPhase: Hashable, Sendable, Codable {
 
     private static let words: [(WorkloadPhase, String)] = [
         (.waiting, "waiting"), (.pulling, "pulling"), (.creating, "creating"), (.starting, "starting"),
-        (.configuring, "configuring"), (.running, "running"), (.stopping, "stopping"), (.stopped, "stopped"), (.backoff, "backoff"),
+        (.configuring, "configuring"), (.running, "running"), (.stopping, "stopping"), (.stopped, "stopped"),
+        (.backoff, "backoff"),
         (.failed, "failed"), (.removed, "removed"),
     ]
 

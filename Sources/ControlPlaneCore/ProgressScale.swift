@@ -22,8 +22,11 @@ package struct ProgressScale: Hashable, Sendable {
         case .pulling: (range, message) = (10...60, "Pulling image...")
         case .creating: (range, message) = (60...75, "Creating container...")
         case .starting: (range, message) = (75...85, "Starting container...")
-        case .configuring: (range, message) = (85...99, 
-            progress.message.map { String($0.prefix(200)) } ?? "Configuring environment...")
+        case .configuring:
+            (range, message) = (
+                85...99,
+                progress.message.map { String($0.prefix(200)) } ?? "Configuring environment..."
+            )
         }
         var percent = range.lowerBound
         if progress.totalBytes > 0 {

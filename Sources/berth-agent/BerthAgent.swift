@@ -28,7 +28,8 @@ struct AgentCommand: AsyncParsableCommand {
             """,
         version: AgentVersion.text,
         subcommands: [
-            Register.self, Run.self, Status.self, PlanCommand.self, Explain.self, History.self, CheckConfig.self,
+            Register.self, Run.self, Status.self, PlanCommand.self, Explain.self, History.self, CollectImages.self,
+            CheckConfig.self,
             Version.self,
         ])
 }

@@ -113,3 +113,25 @@ extension WorkloadExplanation {
         milliseconds < 10_000 ? "\(milliseconds / 1000).\(milliseconds % 1000 / 100) s" : "\(milliseconds / 1000) s"
     }
 }
+
+struct CollectImages: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gc",
+        abstract: "Removes images that the agent pulled and nothing uses any more.",
+        discussion: """
+            Never what a container is made of, what is wanted, or what somebody else pulled. The agent does the same by \
+            itself where the Engine's disk is fuller than collect_images_above_percent.
+            """)
+
+    @Flag(help: "Only show what would be removed.")
+    var dryRun = false
+    @OptionGroup var config: ConfigOption
+    @Flag(help: "Print the answer as JSON.")
+    var json = false
+
+    func run() async throws {
+        let report = try await LocalQuestion(config: config).ask(
+            dryRun ? "gc dry-run" : "gc", as: CollectionReport.self)
+        ProgramEnvironment.printLine(json ? try JSONCoding.encodePretty(report) : report.text)
+    }
+}

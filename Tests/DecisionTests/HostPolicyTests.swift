@@ -62,16 +62,39 @@ import Testing
         #expect(kept.steps.isEmpty && kept.statuses.first?.startedAt != nil)
     }
 
+    @Test func `a change of limits above a ceiling leaves what runs within it alone`() {
+        let strict = policy { $0.mostMemoryMB = 300 }
+        let desired = DesiredState(
+            revision: Revision(1), workloads: [Sample.desired(generation: 2, spec: Sample.spec(memory: 512))])
+        let running = Sample.container("c", Sample.up(), spec: Sample.spec(memory: 256))
+        let plan = Planner.plan(
+            desired: desired, observed: Sample.host([running]), memory: .init(), now: Sample.now, policy: strict)
+        #expect(plan.steps.isEmpty && plan.statuses.first?.reason == "refused_by_host")
+        #expect(plan.statuses.first?.startedAt != nil)
+    }
+
+    @Test func `what fell back out of a sandbox before the rule was set is stopped`() {
+        let strict = policy { $0.requiresSandbox = true }
+        var spec = Sample.spec()
+        spec.runtime = RuntimeChoice(name: RuntimeChoice.gvisor, necessity: .prefer)
+        let desired = DesiredState(revision: Revision(1), workloads: [Sample.desired(spec: spec)])
+        var loose = Sample.container("c", Sample.up(), spec: spec)
+        loose.fellBackTo = RuntimeChoice.runc
+        let plan = Planner.plan(
+            desired: desired, observed: Sample.host([loose]), memory: .init(), now: Sample.now, policy: strict)
+        #expect(plan.steps.map(\.action.summary) == ["stop c grace 10 s"])
+    }
+
     @Test func `no newcomer displaces what runs where the number is limited`() {
         let strict = policy { $0.mostContainers = 1 }
         let (first, second) = (WorkloadID(validated: "a-new"), WorkloadID(validated: "b-old"))
         let desired = DesiredState(
             revision: Revision(1), workloads: [Sample.desired(id: first), Sample.desired(id: second)])
-        let running = Sample.container("c", .running(startedAt: 0, upFor: .seconds(60)), id: second)
+        let running = Sample.container("c", Sample.exited(), id: second)
         let observed = Sample.host([running])
         #expect(strict.surplus(of: desired, observed: observed) == [first])
         let plan = Planner.plan(desired: desired, observed: observed, memory: .init(), now: Sample.now, policy: strict)
-        #expect(plan.steps.isEmpty)
+        #expect(plan.steps.map(\.workload) == [second])
         #expect(plan.statuses.first { $0.workload == first }?.message?.contains("policy.most_containers") == true)
     }
 

@@ -84,7 +84,8 @@ extension Planner {
         let containers = observed.managed.filter { $0.workload == id }.sorted { $0.name < $1.name }
         let planner = WorkloadPlanner(
             workload: workload, containers: containers, observed: observed, memory: memory.memory(of: workload),
-            inFlight: memory.inFlight[id], lateCreateUntil: memory.lateCreates[id], now: now, setUps: memory.setUps, policy: policy,
+            inFlight: memory.inFlight[id], lateCreateUntil: memory.lateCreates[id], now: now, setUps: memory.setUps,
+            policy: policy,
             isSurplus: policy.surplus(of: desired, observed: observed).contains(id))
         let decision = planner.decide()
         let own = memory.memory(of: workload)

@@ -77,15 +77,16 @@ package struct HostPolicy: Hashable, Sendable {
         return nil
     }
 
-    /// Of the workloads that are wanted running, those beyond `mostContainers`: first come those that run already, then
+    /// Of the workloads that are wanted running, those beyond `mostContainers`: first come those that have a container already, then
     /// in the order of their ids, so that no newcomer displaces anybody.
     package func surplus(of desired: DesiredState, observed: ObservedHost) -> Set<WorkloadID> {
         guard let mostContainers else { return [] }
-        let running = Set(observed.managed.filter(\.state.isUp).map(\.workload))
+        // Down for a moment is not gone.
+        let present = Set(observed.managed.map(\.workload))
         // What breaks another rule takes nobody's place.
         let wanted = desired.workloads.values.filter { $0.wish == .running && refusal(of: $0.spec) == nil }
         let inOrder = wanted.map(\.id).sorted {
-            (running.contains($0) ? 0 : 1, $0) < (running.contains($1) ? 0 : 1, $1)
+            (present.contains($0) ? 0 : 1, $0) < (present.contains($1) ? 0 : 1, $1)
         }
         return Set(inOrder.dropFirst(mostContainers))
     }

@@ -51,8 +51,10 @@ package enum RuntimeTrouble: Hashable, Sendable {
 
 /// Whether the Engine has an image. Not asked is not absent.
 package enum ImagePresence: Hashable, Sendable {
-    /// - Parameter volumePaths: where the image declares volumes.
-    case present(imageID: String, volumePaths: [String] = [])
+    /// - Parameters:
+    ///   - volumePaths: where the image declares volumes.
+    ///   - digest: `name@sha256:…` by which a registry gives exactly this image; nil where it came from none.
+    case present(imageID: String, volumePaths: [String] = [], digest: String? = nil)
     case absent
 }
 

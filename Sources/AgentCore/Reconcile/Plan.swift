@@ -66,8 +66,12 @@ package struct ContainerOrder: Hashable, Sendable {
     package var generation: Generation
     package var attempt: Int
     package var spec: WorkloadSpec
-    /// The image id that the reference meant when the plan was made.
+    /// The image id that the reference meant when the generation's first container was made.
     package var imageID: String
+    /// By which a registry gives that image again.
+    package var imageDigest: String?
+    /// What the Engine is told: the spec's reference while it means that image, else its id.
+    package var image: String
     /// The Engine's name of the runtime.
     package var engineRuntime: String
     package var fellBackTo: String?
@@ -82,7 +86,8 @@ package struct ContainerOrder: Hashable, Sendable {
     package init(
         name: String, workload: WorkloadID, generation: Generation, attempt: Int, spec: WorkloadSpec,
         imageID: String, engineRuntime: String, fellBackTo: String?, volumes: [VolumeMount],
-        existingVolumes: Set<String>, limits: EngineLimits, diskMB: Int? = nil
+        existingVolumes: Set<String>, limits: EngineLimits, diskMB: Int? = nil, imageDigest: String? = nil,
+        image: String? = nil
     ) {
         self.name = name
         self.workload = workload
@@ -90,6 +95,8 @@ package struct ContainerOrder: Hashable, Sendable {
         self.attempt = attempt
         self.spec = spec
         self.imageID = imageID
+        self.imageDigest = imageDigest
+        self.image = image ?? spec.image
         self.engineRuntime = engineRuntime
         self.fellBackTo = fellBackTo
         self.volumes = volumes

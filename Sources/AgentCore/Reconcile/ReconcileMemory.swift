@@ -48,6 +48,16 @@ package struct ReconcileMemory: Hashable, Sendable {
         /// Limits that the Engine made of the wanted ones although it took the change: this kernel can do no better.
         package var toleratedLimits: EngineLimits?
 
+        /// The image that this generation's containers are made of, whatever its tag means by now.
+        package var pinned: PinnedImage?
+        /// An image was pulled for this generation.
+        package var hasPulled = false
+
+        package struct PinnedImage: Hashable, Sendable, Codable {
+            package var imageID: String
+            package var digest: String?
+        }
+
         package struct Gate: Hashable, Sendable {
             package var failures = 0
             package var notBefore: MonotonicInstant?
@@ -202,7 +212,9 @@ extension ReconcileMemory.WorkloadMemory {
             // What was stopped on purpose did not die.
             if seenRunning == id { seenRunning = nil }
             if startedLast == id { startedLast = nil }
-        case .create: attempts += 1
+        case .create(let order):
+            attempts += 1
+            pinned = pinned ?? PinnedImage(imageID: order.imageID, digest: order.imageDigest)
         case .update:
             lastUpdate = now
             updateWasSeen = false
@@ -211,7 +223,8 @@ extension ReconcileMemory.WorkloadMemory {
             stopping = Gate()
             if hungStart == id { hungStart = nil }
         case .remove: tidying = Gate()
-        case .pull, .setUp: break
+        case .pull: hasPulled = true
+        case .setUp: break
         }
     }
 

@@ -24,6 +24,7 @@ package struct StoredMemory: Hashable, Sendable, Codable {
         package var ownExit: ContainerState.Exit?
         package var toleratedLimits: EngineLimits?
         package var lateCreateFor: Milliseconds?
+        package var pinned: ReconcileMemory.WorkloadMemory.PinnedImage?
     }
 
     /// How the set-up of one engine container ended. Without it a set-up would run again: slower, and no worse.
@@ -57,7 +58,7 @@ extension ReconcileMemory {
                     failedStarts: memory.failedStarts, hungStart: memory.hungStart,
                     refusesLiveChange: memory.refusesLiveChange, ownStop: memory.ownStop, ownExit: memory.ownExit,
                     toleratedLimits: memory.toleratedLimits,
-                    lateCreateFor: lateCreates[id].flatMap { $0 > now ? $0 - now : nil })
+                    lateCreateFor: lateCreates[id].flatMap { $0 > now ? $0 - now : nil }, pinned: memory.pinned)
             },
             setUps: setUps.keys.sorted().compactMap { id in
                 setUps[id].map { StoredMemory.EndedSetUp(container: id, record: $0) }
@@ -87,6 +88,7 @@ extension ReconcileMemory {
             memory.failedStarts = max(0, entry.failedStarts)
             memory.hungStart = entry.hungStart
             memory.refusesLiveChange = entry.refusesLiveChange
+            memory.pinned = entry.pinned
             workloads[entry.workload] = memory
             lateCreates[entry.workload] = entry.lateCreateFor.map { now + Self.bounded($0) }
         }

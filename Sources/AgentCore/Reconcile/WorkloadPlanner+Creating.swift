@@ -13,33 +13,90 @@ extension WorkloadPlanner {
                     message: memory.lastFailure?.message ?? "old containers cannot be removed"),
                 nextLook: memory.tidying.notBefore ?? now + .seconds(5))
         }
-        switch observed.images[workload.spec.image] {
-        case nil:
-            return Decision(status: status(.waiting, old), nextLook: now + .seconds(1))
-        case .absent:
-            return step(.pull(image: workload.spec.image), "the image is not on this host", .pulling, old)
-        case .present(let imageID, let volumePaths):
-            let attempts = containers.filter { $0.generation == workload.generation }.map(\.attempt).max() ?? 0
-            let attempt = max(attempts, memory.attempts) + 1 + memory.failures
-            let name = ContainerOrder.name(
-                spec: workload.spec, workload: workload.id, generation: workload.generation, attempt: attempt)
-            let carried = carriedOver(from: others)
-            if let foreign = workload.spec.volumes.first(where: { observed.foreignVolumes.contains($0.volume) }) {
-                return Decision(
-                    status: status(
-                        .waiting, old, reason: "volume_of_another",
-                        message: "volume \(foreign.volume) was made by another agent"), nextLook: now + .seconds(30))
+        switch image() {
+        case .notLookedUp: return Decision(status: status(.waiting, old), nextLook: now + .seconds(1))
+        case .toPull(let reference, let reason): return step(.pull(image: reference), reason, .pulling, old)
+        case .missing:
+            return Decision(
+                status: status(
+                    .waiting, old, reason: "image_missing",
+                    message: "\(workload.spec.image) is not on this host and must not be pulled"),
+                nextLook: now + .seconds(30))
+        case .ready(let image): return create(of: image, runtime, replacing: others)
+        }
+    }
+
+    private func create(
+        of image: UsableImage, _ runtime: (name: String, fellBackTo: String?), replacing others: [ObservedContainer]
+    ) -> Decision {
+        let old = others.first(where: \.state.isUp)
+        let attempts = containers.filter { $0.generation == workload.generation }.map(\.attempt).max() ?? 0
+        let attempt = max(attempts, memory.attempts) + 1 + memory.failures
+        let name = ContainerOrder.name(
+            spec: workload.spec, workload: workload.id, generation: workload.generation, attempt: attempt)
+        let carried = carriedOver(from: others)
+        if let foreign = workload.spec.volumes.first(where: { observed.foreignVolumes.contains($0.volume) }) {
+            return Decision(
+                status: status(
+                    .waiting, old, reason: "volume_of_another",
+                    message: "volume \(foreign.volume) was made by another agent"), nextLook: now + .seconds(30))
+        }
+        let volumes = workload.spec.volumes + carried + declared(image.volumePaths, beside: carried)
+        let order = ContainerOrder(
+            name: name, workload: workload.id, generation: workload.generation, attempt: attempt,
+            spec: workload.spec, imageID: image.id, engineRuntime: runtime.name, fellBackTo: runtime.fellBackTo,
+            volumes: volumes,
+            existingVolumes: observed.volumes.intersection(volumes.map(\.volume)).union(carried.map(\.volume)),
+            limits: limits,
+            diskMB: observed.diskLimitingRuntimes.contains(runtime.name) ? workload.spec.resources.diskMB : nil,
+            imageDigest: image.digest, image: image.reference)
+        return step(.create(order), others.isEmpty ? "there is none" : "the spec changed", .creating, old)
+    }
+
+    private struct UsableImage {
+        var id: String
+        var digest: String?
+        var volumePaths: [String]
+        /// What the Engine is told.
+        var reference: String
+    }
+
+    private enum ImageSearch {
+        case notLookedUp
+        case toPull(String, reason: String)
+        /// Not here, and not to be pulled.
+        case missing
+        case ready(UsableImage)
+    }
+
+    /// What a reference means is found out once per generation: a container that is made again is made of the same image,
+    /// wherever its tag points by then.
+    private func image() -> ImageSearch {
+        let wanted = workload.spec.image
+        guard let presence = observed.images[wanted] else { return .notLookedUp }
+        if let pinned = memory.pinned {
+            if case .present(let id, let paths, let digest) = presence, id == pinned.imageID {
+                return .ready(UsableImage(id: id, digest: digest, volumePaths: paths, reference: wanted))
             }
-            let volumes = workload.spec.volumes + carried + declared(volumePaths, beside: carried)
-            let order = ContainerOrder(
-                name: name, workload: workload.id, generation: workload.generation, attempt: attempt,
-                spec: workload.spec, imageID: imageID, engineRuntime: runtime.name, fellBackTo: runtime.fellBackTo,
-                volumes: volumes,
-                existingVolumes: observed.volumes.intersection(volumes.map(\.volume)).union(carried.map(\.volume)),
-                limits: limits,
-                diskMB: observed.diskLimitingRuntimes.contains(runtime.name) ? workload.spec.resources.diskMB : nil)
-            let reason = others.isEmpty ? "there is none" : "the spec changed"
-            return step(.create(order), reason, .creating, old)
+            switch observed.images[pinned.imageID] {
+            case nil: return .notLookedUp
+            case .present(let id, let paths, let digest):
+                return .ready(UsableImage(id: id, digest: digest, volumePaths: paths, reference: pinned.imageID))
+            case .absent:
+                // Without a digest it came from no registry, and what is there now must do.
+                if let digest = pinned.digest, workload.spec.pull != .never {
+                    return .toPull(digest, reason: "the image of this generation is gone")
+                }
+            }
+        } else if workload.spec.pull == .always, !memory.hasPulled {
+            return .toPull(wanted, reason: "pulled anew for every generation")
+        }
+        switch presence {
+        case .absent:
+            return workload.spec.pull == .never
+                ? .missing : .toPull(wanted, reason: "the image is not on this host")
+        case .present(let id, let paths, let digest):
+            return .ready(UsableImage(id: id, digest: digest, volumePaths: paths, reference: wanted))
         }
     }
 

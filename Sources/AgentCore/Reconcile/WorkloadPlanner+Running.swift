@@ -16,7 +16,8 @@ extension WorkloadPlanner {
 
     func towardsRunning() -> Decision {
         let settled = containers.filter { $0.state != .removing }
-        let wanted = chosen(from: settled.filter { $0.fingerprint == workload.spec.fingerprint })
+        let wanted = chosen(
+            from: settled.filter { $0.fingerprint == workload.spec.fingerprint && isAllowed($0) })
         if let old = wayBack(from: wanted, among: settled) {
             return converge(on: old, beside: settled.filter { $0.id != old.id }, course: .rolledBack)
         }

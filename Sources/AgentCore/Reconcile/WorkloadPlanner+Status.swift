@@ -8,7 +8,8 @@ extension WorkloadPlanner {
         switch step.action {
         case .pull(let image):
             phase = .pulling
-            cancels = workload.wish != .running || image != workload.spec.image
+            let isWanted = image == workload.spec.image || image == memory.pinned?.digest
+            cancels = workload.wish != .running || !isWanted
         case .create: phase = .creating
         case .start: phase = .starting
         case .stop: phase = .stopping

@@ -83,6 +83,9 @@ package struct WorkloadPlanner {
         switch workload.wish {
         case .running:
             if let refusal { return refused(refusal) }
+            if let loose = containers.first(where: { $0.state.isUp && !isAllowed($0) }) {
+                return stop(loose, "the host's owner allows nothing outside a sandbox", phase: .stopping, shown: loose)
+            }
             return towardsRunning()
         case .stopped: return towardsStopped()
         case .removed: return towardsRemoved()
@@ -123,11 +126,25 @@ package struct WorkloadPlanner {
         return .init(rule: "most_containers", explanation: "\(most) containers are wanted here already")
     }
 
-    /// Nothing is made or started for it, and what runs of this very spec ends. What runs of a spec before, which was
-    /// allowed, serves on.
+    /// It fell back to a runtime that is allowed, or not at all.
+    func isAllowed(_ container: ObservedContainer) -> Bool {
+        container.fellBackTo.map { policy.refusal(ofRuntime: $0) == nil } ?? true
+    }
+
+    /// Nothing is made, started or changed for it, and what runs against the rules ends. What runs as it was allowed, of a
+    /// spec or within limits before, serves on.
     private func refused(_ refusal: HostPolicy.Refusal) -> Decision {
-        let doomed = containers.filter {
-            $0.state.isUp && (isSurplus || $0.fingerprint == workload.spec.fingerprint)
+        let doomed = containers.filter { container in
+            guard container.state.isUp else { return false }
+            if isSurplus || !isAllowed(container) { return true }
+            guard container.fingerprint == workload.spec.fingerprint else { return false }
+            var asItIs = workload.spec
+            if let limits = container.settings?.limits {
+                asItIs.resources.memoryMB = limits.memory / 1_048_576
+                asItIs.resources.cpuMillicores = limits.nanoCPUs / 1_000_000
+                asItIs.resources.pids = limits.pids
+            }
+            return policy.refusal(of: asItIs) != nil
         }
         if let up = chosen(from: doomed) {
             return stop(up, refusal.message, phase: .stopping, shown: up)

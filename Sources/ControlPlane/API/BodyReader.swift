@@ -111,7 +111,9 @@ struct BodyReader {
     private func path(_ name: String) -> String { prefix + name }
 
     var warnings: [String] {
-        fields.keys.filter { !known.contains($0) }.sorted().map { "\(path(String($0.prefix(80)))): unknown field, ignored" }
+        fields.keys.filter { !known.contains($0) }.sorted().map {
+            "\(path(String($0.prefix(80)))): unknown field, ignored"
+        }
             + innerWarnings
     }
 

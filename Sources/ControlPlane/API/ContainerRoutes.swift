@@ -55,6 +55,13 @@ struct ContainerRoutes: Sendable {
         if let key = order.idempotencyKey, !(1...255).contains(key.utf8.count) {
             throw APIError.badField("idempotency_key", "\(key.utf8.count) bytes", expected: "1 to 255 bytes")
         }
+        if let text = try body.text("pull") {
+            guard let pull = PullPolicy(rawValue: text) else {
+                let all = PullPolicy.allCases.map(\.rawValue).joined(separator: ", ")
+                throw APIError.badField("pull", "\"\(text.prefix(80))\"", expected: all)
+            }
+            order.pull = pull
+        }
         order.shell = try body.object("shell", read: Self.shell)
         let warnings = body.warnings
 

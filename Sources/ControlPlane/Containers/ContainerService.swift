@@ -19,6 +19,7 @@ struct ContainerService: Sendable {
         var customImage: String?
         var role: String
         var shell: SetUp.Shell?
+        var pull: PullPolicy?
         var resources: ResourceRequest
         var environment: [String: String]
         var labels: [String: String]
@@ -57,7 +58,7 @@ struct ContainerService: Sendable {
                 runtime: RuntimeChoice(name: order.runtime ?? configuration.defaultRuntime), resources: resources,
                 command: order.command, environment: order.environment, labels: order.labels,
                 volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)],
-                setUp: Self.setUp(order))
+                setUp: Self.setUp(order), pull: order.pull)
             if let problem = spec.problem { throw APIError(.badRequest, problem) }
             let record = ContainerRecord(
                 id: id, userID: user.id, image: image, role: order.role, spec: spec, createdAt: now, lastUsedAt: now)

@@ -7,15 +7,18 @@ extension DockerEngine {
     ///
     /// Deadlines: first byte, inactivity, total. An error inside the stream is an error of the call; a stream that
     /// ends early too. A reference without tag or digest means `latest`, never all tags.
+    ///
+    /// - Parameter credentials: the Engine's `X-Registry-Auth`.
     package func pullImage(
-        _ reference: String, progress: @escaping @Sendable (PullMessage) async -> Void
+        _ reference: String, credentials: String? = nil,
+        progress: @escaping @Sendable (PullMessage) async throws -> Void
     ) async throws {
         var query = QueryItems()
         query.add("fromImage", reference)
         if !Self.hasTagOrDigest(reference) { query.add("tag", "latest") }
         let request = EngineConnection.Request(
-            method: .POST, target: query.target(versioned("/images/create")), body: nil, call: "image pull",
-            object: reference)
+            method: .POST, target: query.target(versioned("/images/create")), body: nil,
+            headers: credentials.map { ["X-Registry-Auth": $0] } ?? [:], call: "image pull", object: reference)
         let (firstByte, inactivity) = (deadlines.pullFirstByte, deadlines.pullInactivity)
         let late: @Sendable (String) -> EngineError = {
             EngineError(kind: .timedOut, call: "image pull", object: reference, message: $0)
@@ -35,7 +38,7 @@ extension DockerEngine {
                             throw EngineError(
                                 kind: .pullFailed, call: "image pull", object: reference, message: failure)
                         }
-                        await progress(message)
+                        try await progress(message)
                     }
                 }
                 defer { group.cancelAll() }

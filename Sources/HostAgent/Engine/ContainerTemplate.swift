@@ -45,7 +45,7 @@ enum ContainerTemplate {
                 labels: [ContainerLabels.agent: agent.text, ContainerLabels.workload: order.workload.text])
         }
         return ContainerSpecification(
-            image: spec.image, hostname: spec.name, command: spec.command,
+            image: order.image, hostname: spec.name, command: spec.command,
             environment: spec.environment.keys.sorted().map { "\($0)=\(spec.environment[$0] ?? "")" },
             labels: ContainerLabels.labels(for: order, agent: agent),
             // The main process of most base images is a shell: with its input open it waits instead of ending.

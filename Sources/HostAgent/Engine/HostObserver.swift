@@ -121,9 +121,13 @@ package actor HostObserver {
 
     /// One complete look. Throws where the Engine does not give one: then nothing is planned.
     ///
-    /// - Parameter busy: workloads with a step in flight: nothing is planned for them, and their containers' locks may be
-    ///   held by that step, so they are not inspected.
-    package func observe(for desired: DesiredState, busy: Set<WorkloadID>) async throws -> ObservedHost {
+    /// - Parameters:
+    ///   - busy: workloads with a step in flight: nothing is planned for them, and their containers' locks may be held by
+    ///     that step, so they are not inspected.
+    ///   - pins: ids of images that workloads are bound to, to be looked up where a container is lacking.
+    package func observe(
+        for desired: DesiredState, busy: Set<WorkloadID>, pins: [WorkloadID: String] = [:]
+    ) async throws -> ObservedHost {
         let engine = try await link.engine()
         if runtimes == nil { try await readInfo(engine) }
         let offered = runtimes ?? [:]
@@ -180,7 +184,8 @@ package actor HostObserver {
         var needs = Needs()
         if !lacking.isEmpty {
             do {
-                needs = try await lookUp(lacking, engine)
+                needs = try await lookUp(
+                    Set(lacking.map(\.spec.image) + lacking.compactMap { pins[$0.id] }), engine)
             } catch let error as EngineError where error.kind != .unreachable {
                 // Those that lack a container wait; the others must not wait with them.
                 log.warning("images or volumes cannot be looked up", metadata: ["error": "\(error)"])
@@ -259,7 +264,7 @@ package actor HostObserver {
         lastRuntimes = usable
     }
 
-    private func lookUp(_ workloads: [DesiredWorkload], _ engine: DockerEngine) async throws -> Needs {
+    private func lookUp(_ references: Set<String>, _ engine: DockerEngine) async throws -> Needs {
         let before = changes
         var needs = Needs()
         if let volumes {
@@ -273,7 +278,7 @@ package actor HostObserver {
                     volume.labels?[ContainerLabels.agent].map { $0 != agent.text } ?? false
                 }.map(\.name))
         }
-        for reference in Set(workloads.map(\.spec.image)).sorted() {
+        for reference in references.sorted() {
             if let known = images[reference] {
                 needs.images[reference] = known
                 continue
@@ -281,7 +286,8 @@ package actor HostObserver {
             do {
                 let image = try await engine.inspectImage(reference)
                 needs.images[reference] = .present(
-                    imageID: image.id, volumePaths: (image.configuration?.volumes ?? [:]).keys.sorted())
+                    imageID: image.id, volumePaths: (image.configuration?.volumes ?? [:]).keys.sorted(),
+                    digest: Self.digest(of: image, as: reference))
             } catch let error as EngineError where error.status != nil {
                 // 404, or a reference that the Engine cannot read: the pull will say so, and fail that workload alone.
                 needs.images[reference] = .absent
@@ -295,6 +301,12 @@ package actor HostObserver {
             images.merge(needs.images) { $1 }
         }
         return needs
+    }
+
+    /// Of the repository that `reference` names: an image can be in several.
+    private static func digest(of image: ImageDetails, as reference: String) -> String? {
+        guard let wanted = ImageReference(reference) else { return nil }
+        return image.repoDigests?.first { ImageReference($0)?.name == wanted.name }
     }
 
     /// The list is the latest word on a container's state; details of another state are of no use.

@@ -11,13 +11,18 @@ package struct PlanExecutor: Sendable {
     let network = IsolatedNetwork()
     let resolver: ResolverFile
     let setUps: SetUpRunner
+    let ledger: ImageLedger
 
-    init(agent: AgentID, link: EngineLink, resolver: ResolverFile, setUps: SetUpRunner) {
+    init(
+        agent: AgentID, link: EngineLink, resolver: ResolverFile, setUps: SetUpRunner, puller: ImagePuller,
+        ledger: ImageLedger
+    ) {
         self.agent = agent
         self.link = link
         self.resolver = resolver
         self.setUps = setUps
-        puller = ImagePuller(link: link)
+        self.puller = puller
+        self.ledger = ledger
     }
 
     typealias Progress = @Sendable (_ done: Int, _ total: Int, _ message: String?) async -> Void
@@ -32,10 +37,19 @@ package struct PlanExecutor: Sendable {
         } catch let error as EngineError {
             await link.failed(error)
             return StepOutcome(step: step, result: StepResults.result(of: step.action, error))
+        } catch let failure as ProgramFailure {
+            return StepOutcome(
+                step: step,
+                result: .failed(
+                    StepFailure(reason: "image_unauthorized", message: "\(failure)", isPermanent: false)))
         } catch let failure as DurableFile.Failure {
             return StepOutcome(
                 step: step,
-                result: .failed(StepFailure(reason: "state_unwritable", message: "\(failure)", isPermanent: false)))
+                result: .failed(
+                    StepFailure(
+                        // A pull reads credentials and writes nothing.
+                        reason: step.action.stage == .pulling ? "image_unauthorized" : "state_unwritable",
+                        message: "\(failure)", isPermanent: false)))
         } catch {
             return StepOutcome(step: step, result: .cancelled)
         }
@@ -55,6 +69,7 @@ package struct PlanExecutor: Sendable {
                 order, agent: agent, resolverFile: isSandboxed ? try resolver.current() : nil)
             do {
                 _ = try await engine.createContainer(name: order.name, specification)
+                await ledger.used(order.spec.image)
             } catch let error as EngineError where error.status == 409 {
                 guard try await isOurs(order, engine) else { throw error }
                 return .superseded
@@ -80,6 +95,8 @@ package struct PlanExecutor: Sendable {
     }
 
     private func start(_ id: EngineContainerID, _ engine: DockerEngine) async throws {
+        // A container may have it mounted: without the file the Engine would put a folder there.
+        _ = try? resolver.current()
         do {
             try await engine.startContainer(id.text)
         } catch let error as EngineError where error.status == 404 && error.message.contains("network") {
@@ -152,6 +169,20 @@ enum StepResults {
 
     private static func pullReason(_ error: EngineError) -> (String, Bool) {
         let words = error.message.lowercased()
+        func says(_ some: String...) -> Bool { some.contains { words.contains($0) } }
+        if error.message.hasPrefix(ImagePuller.lowDiskWords) { return ("disk_low", false) }
+        if says("unauthorized", "authentication required", "access denied", "no basic auth", "forbidden", "denied") {
+            return ("image_unauthorized", false)
+        }
+        if says("no matching manifest", "does not match the specified platform") {
+            return ("image_wrong_platform", true)
+        }
+        if says(
+            "verification failed", "does not match digest", "unexpected digest", "invalid checksum", "digest mismatch")
+        {
+            return ("image_corrupt", false)
+        }
+        if says("toomanyrequests", "too many requests", "429") { return ("registry_busy", false) }
         if error.status == 400 || words.contains("invalid reference") { return ("image_reference_invalid", true) }
         if error.status == 404 || words.contains("not found") || words.contains("manifest unknown")
             || words.contains("does not exist")

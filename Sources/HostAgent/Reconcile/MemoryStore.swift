@@ -34,7 +34,8 @@ struct MemoryStore: Sendable {
 
     func save(_ memory: StoredMemory) throws {
         try DurableFile.write(
-            try JSONCoding.encode(Stored(schema: Self.schema, entries: memory.entries, setUps: memory.setUps)), to: path)
+            try JSONCoding.encode(Stored(schema: Self.schema, entries: memory.entries, setUps: memory.setUps)), to: path
+        )
     }
 
     /// Never throws: a file that cannot be read must not keep the agent from starting.

@@ -15,6 +15,7 @@ package actor ReconcileLoop {
         var executor: PlanExecutor
         var mailbox: OutgoingMailbox
         var memoryStore: MemoryStore
+        var collector: ImageCollector
         var policy: HostPolicy
         var facts: HostFacts
         var time: MonotonicTime
@@ -50,6 +51,7 @@ package actor ReconcileLoop {
     var reportedOrphans: Set<EngineContainerID> = []
     var history: ActionHistory
     var orphanSandboxes: [OrphanSandbox] = []
+    var askedCollections: [(isDryRun: Bool, answer: CheckedContinuation<CollectionReport, any Error>)] = []
 
     init(
         held: HeldDesiredState, history: ActionHistory, doorbell: Doorbell, relistAfter: Milliseconds, parts: Parts
@@ -94,6 +96,8 @@ package actor ReconcileLoop {
             group.cancelAll()
         }
         alarm?.cancel()
+        for asked in askedCollections { asked.answer.resume(throwing: CancellationError()) }
+        askedCollections = []
         keepMemory(atOnce: true)
         try Task.checkCancellation()
     }
@@ -103,11 +107,13 @@ package actor ReconcileLoop {
         let desired = held.state
         for outcome in endedSteps { memory = memory.recording(outcome, now: now, random: .random(in: 0..<1)) }
         endedSteps = []
+        await answerCollections()
         if nextRelist.map({ $0 <= now }) ?? true {
             nextRelist = now + Milliseconds(relistAfter.count * Int.random(in: 90...110) / 100)
             // A reload of its configuration may have given the Engine another runtime.
             await parts.observer.runtimesMayHaveChanged()
             await lookForOrphanSandboxes()
+            await collectImages()
         }
         do {
             let started = ContinuousClock.now

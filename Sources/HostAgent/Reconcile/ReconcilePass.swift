@@ -20,7 +20,9 @@ struct ReconcilePass {
 
     /// Throws where the look was not complete: then nothing is planned and nothing is touched.
     func run(_ observer: HostObserver) async throws -> Result {
-        let observed = try await observer.observe(for: desired, busy: Set(memory.inFlight.keys))
+        let observed = try await observer.observe(
+            for: desired, busy: Set(memory.inFlight.keys),
+            pins: memory.workloads.compactMapValues(\.pinned?.imageID))
         var memory = self.memory.noticing(observed, desired: desired, now: now, random: random)
         let deaths = memory.workloads.compactMapValues(\.countedDeath)
             .filter { self.memory.workloads[$0.key]?.countedDeath != $0.value }

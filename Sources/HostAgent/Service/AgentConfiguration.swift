@@ -27,6 +27,11 @@ package struct AgentConfiguration: Sendable {
     package var nameServers: [String]
     /// Variables for the scripts of roles: mirrors, proxies, versions.
     package var setUpEnvironment: [String: String]
+    /// Path of a file with `user:password` by host of a registry.
+    package var registryCredentials: [String: String]
+    package var pullReserveMB: Int
+    /// 0: never.
+    package var collectImagesAbovePercent: Int
     package var log: LogSettings
 
     package static let defaultPath = "/etc/berth/agent.json"
@@ -88,6 +93,9 @@ package struct AgentConfiguration: Sendable {
                     }
             },
             setUpEnvironment: settings.table("set_up_environment"),
+            registryCredentials: settings.table("registry_credentials"),
+            pullReserveMB: settings.integer("pull_reserve_mb", default: 512, in: 0...16_777_216),
+            collectImagesAbovePercent: settings.integer("collect_images_above_percent", default: 85, in: 0...100),
             log: LogSettings(from: &settings, environment: environment))
         settings.requirePresent("server", expected: "the control plane's URL; run `berth-agent register` first")
         settings.requirePresent("agent_id", expected: "the id that `berth-agent register` wrote")

@@ -45,6 +45,10 @@ package struct AgentService: Service {
         observer = HostObserver(
             agent: configuration.agent, link: link, runtimeNames: configuration.runtimes,
             startDeadline: .seconds(configuration.startTimeoutSeconds), doorbell: doorbell, time: time, log: log)
+        let ledger = ImageLedger(directory: configuration.stateDirectory)
+        let puller = ImagePuller(
+            link: link, credentials: RegistryCredentials(files: configuration.registryCredentials), ledger: ledger,
+            reserve: configuration.pullReserveMB * 1_048_576)
         loop = ReconcileLoop(
             held: store.load(log: log), history: ActionHistory(directory: configuration.stateDirectory),
             doorbell: doorbell, relistAfter: .seconds(configuration.relistSeconds),
@@ -54,8 +58,11 @@ package struct AgentService: Service {
                     agent: configuration.agent, link: link,
                     resolver: ResolverFile(
                         stateDirectory: configuration.stateDirectory, servers: configuration.nameServers),
-                    setUps: SetUpRunner(environment: configuration.setUpEnvironment)),
+                    setUps: SetUpRunner(environment: configuration.setUpEnvironment), puller: puller,
+                    ledger: ledger),
                 mailbox: mailbox, memoryStore: MemoryStore(directory: configuration.stateDirectory),
+                collector: ImageCollector(
+                    link: link, ledger: ledger, abovePercent: configuration.collectImagesAbovePercent, log: log),
                 policy: configuration.policy, facts: facts, time: time,
                 eventLoop: eventLoop, log: log))
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
@@ -141,6 +148,12 @@ package struct AgentService: Service {
         let about = words.count > 1 ? words[1] : nil
         switch words.first {
         case "status": return Self.encoded(await report())
+        case "gc":
+            do {
+                return Self.encoded(try await loop.collect(isDryRun: about == "dry-run"))
+            } catch {
+                return Self.encoded(LocalRefusal(error: "\(error)"))
+            }
         case "plan": return Self.encoded(await loop.planReport)
         case "explain":
             guard let id = await loop.find(about ?? ""), let explanation = await loop.explain(id) else {

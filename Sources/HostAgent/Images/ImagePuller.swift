@@ -18,11 +18,22 @@ actor ImagePuller {
     }
 
     private let link: EngineLink
+    private let credentials: RegistryCredentials
+    private let ledger: ImageLedger
+    /// Bytes of the Engine's disk that a pull must leave free.
+    private let reserve: Int
     private var pulls: [String: Pull] = [:]
     private var nextWaiter = 0
     private let slots = Slots(count: 3)
 
-    init(link: EngineLink) { self.link = link }
+    init(link: EngineLink, credentials: RegistryCredentials, ledger: ImageLedger, reserve: Int) {
+        self.link = link
+        self.credentials = credentials
+        self.ledger = ledger
+        self.reserve = reserve
+    }
+
+    var isPulling: Bool { !pulls.isEmpty }
 
     /// - Throws: `EngineError`, or `CancellationError` as soon as the caller is cancelled, whoever else still waits.
     func pull(_ reference: String, listener: @escaping Listener) async throws {
@@ -58,7 +69,14 @@ actor ImagePuller {
         do {
             try await slots.withSlot {
                 let engine = try await self.link.engine()
-                try await engine.pullImage(reference) { message in await self.heard(reference, message) }
+                let login = try self.credentials.header(for: reference)
+                let room = try await self.room(for: reference, engine)
+                let wasThere = (try? await engine.inspectImage(reference)) != nil
+                try await engine.pullImage(reference, credentials: login) { message in
+                    try await self.heard(reference, message, room: room)
+                }
+                // What was there before may be somebody else's.
+                if !wasThere { await self.ledger.pulled(reference) }
             }
             result = .success(())
         } catch {
@@ -69,8 +87,30 @@ actor ImagePuller {
         for waiter in pull.waiters.values { waiter.continuation.resume(with: result) }
     }
 
-    private func heard(_ reference: String, _ message: PullMessage) async {
+    /// Bytes that a pull may take: nil where the Engine's disk is not to be seen from here.
+    private func room(for reference: String, _ engine: DockerEngine) async throws -> Int? {
+        let disk = HostFacts.disk(try await engine.info().dockerRootDir)
+        guard disk.total > 0 else { return nil }
+        let room = disk.total - disk.used - reserve
+        guard room > 0 else { throw Self.lowDisk(reference, needed: nil, room: room) }
+        return room
+    }
+
+    private static func lowDisk(_ reference: String, needed: Int?, room: Int) -> EngineError {
+        let wanted = needed.map { "it needs about \($0 / 1_048_576) MB and " } ?? ""
+        return EngineError(
+            kind: .pullFailed, call: "image pull", object: reference,
+            message: "\(lowDiskWords): \(wanted)\(max(0, room) / 1_048_576) MB are free beyond the reserve")
+    }
+
+    /// By which the failure is known again.
+    static let lowDiskWords = "the Engine's disk has no room for this image"
+
+    private func heard(_ reference: String, _ message: PullMessage, room: Int?) async throws {
         guard let amount = pulls[reference]?.progress.heard(message) else { return }
+        // Downloaded and unpacked, and a tenth more: as far as the sizes of the layers are known yet.
+        let needed = amount.total + amount.total / 10
+        if let room, needed > room { throw Self.lowDisk(reference, needed: needed, room: room) }
         for waiter in (pulls[reference]?.waiters ?? [:]).values { await waiter.listener(amount.done, amount.total) }
     }
 }
