@@ -18,7 +18,7 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         digest = halves.count == 2 ? String(halves[1]) : nil
         var parts = halves[0].split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         // Only what looks like a host is one: `team/app` is a repository of the default registry.
-        if parts.count > 1, parts[0].contains(".") || parts[0].contains(":") || parts[0] == "localhost" {
+        if parts.count > 1, Self.isHost(parts[0]) {
             let host = parts.removeFirst()
             registry = host == "index.docker.io" ? Self.dockerHub : host
         } else {
@@ -35,6 +35,17 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         if registry == Self.dockerHub, parts.count == 1 { parts.insert("library", at: 0) }
         repository = parts.joined(separator: "/")
         if parts.contains("") || tag == "" || digest == "" || registry.isEmpty { return nil }
+    }
+
+    /// As the Engine tells a host from the first part of a repository's name.
+    private static func isHost(_ part: String) -> Bool {
+        part.contains(".") || part.contains(":") || part == "localhost" || part != part.lowercased()
+    }
+
+    /// True where the Engine would take it for the id of an image, which is of no registry and by no name.
+    package static func mayBeID(_ text: String) -> Bool {
+        let digits = text.hasPrefix("sha256:") ? text.dropFirst("sha256:".count) : Substring(text)
+        return !digits.isEmpty && digits.utf8.count <= 64 && digits.allSatisfy { $0.isHexDigit }
     }
 
     /// Registry and repository, without tag or digest.

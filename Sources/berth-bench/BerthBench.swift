@@ -40,6 +40,13 @@ struct Bench {
         try await Task.sleep(for: .seconds(5))
         try report("agent memory, idle: resident / private, MB", world.agentMemory())
 
+        if environment["BERTH_BENCH"] == nil || environment["BERTH_BENCH"] == "images" {
+            guard let registry = environment["BERTH_REGISTRY"] else {
+                throw ProgramFailure(.usage, "BERTH_REGISTRY is not set; run `make bench`")
+            }
+            try await ManyImages(engine: engine, world: world, registry: registry, report: report).run()
+            if environment["BERTH_BENCH"] == "images" { return }
+        }
         if environment["BERTH_BENCH"] == nil {
             for runtime in ["runc", "gvisor"] { try await latency(runtime, engine, world) }
             try await fleetMemory(world)

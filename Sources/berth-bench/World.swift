@@ -81,6 +81,15 @@ final class World: Sendable {
         return workload
     }
 
+    /// For one of the accounts that `empty` clears.
+    func create(_ name: String, image: String) async throws {
+        try makeAccounts(for: 1)
+        let order =
+            #"{"image":"custom","custom_image":"\#(image)","name":"\#(name)","memory_mb":256,"runtime":"runc"}"#
+        _ = try await call(
+            .POST, "/api/containers", order, token: try DurableFile.readSecret("\(folder)/bench-0"))
+    }
+
     /// A workload that runs: its id and its container's.
     func createRunning(_ name: String, _ engine: DockerEngine) async throws -> (workload: String, container: String) {
         let workload = try await create(name, runtime: "runc")

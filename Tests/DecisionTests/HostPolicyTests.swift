@@ -13,7 +13,8 @@ import Testing
     @Test(arguments: [
         ("alpine", "docker.io/library/alpine:latest"), ("team/app:1", "docker.io/team/app:1"),
         ("index.docker.io/library/alpine", "docker.io/library/alpine:latest"),
-        ("localhost/app", "localhost/app:latest"), ("host:5000/a/b:2", "host:5000/a/b:2"),
+        ("localhost/app", "localhost/app:latest"), ("EVIL/app", "EVIL/app:latest"),
+        ("host:5000/a/b:2", "host:5000/a/b:2"),
         ("alpine@sha256:ab", "docker.io/library/alpine@sha256:ab"),
         ("ghcr.io/a/b:1@sha256:ab", "ghcr.io/a/b:1@sha256:ab"),
     ])
@@ -23,6 +24,13 @@ import Testing
 
     @Test(arguments: ["", " ", "a b", "a//b", "/a", "a/", "a:", "a@", "a@b@c", "x.io/"])
     func `what is no reference is none`(text: String) { #expect(ImageReference(text) == nil) }
+
+    @Test(arguments: ["sha256:0d494d1ed0aa", "3f57d9401f8d", "ABCDEF"])
+    func `an id of an image is no name of it`(text: String) {
+        let strict = policy { $0.registries = ["docker.io"] }
+        #expect(strict.refusal(of: Sample.spec(image: text))?.rule == "images")
+        #expect(HostPolicy().refusal(of: Sample.spec(image: text)) == nil)
+    }
 
     @Test func `a pattern is the whole text, with any text for a star`() {
         let holds = [

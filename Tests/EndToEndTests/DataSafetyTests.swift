@@ -89,9 +89,9 @@ extension RealParts {
             }
             #expect(try await cradle.isWell("docker update") == container)
 
-            try await engine.disconnectNetwork("bridge", container: container)
+            try await engine.disconnectNetwork("berth", container: container)
             try await untilTrue("the network is back", within: 20) {
-                try await engine.inspectContainer(container).networkSettings.networks?["bridge"] != nil
+                try await engine.inspectContainer(container).networkSettings.networks?["berth"] != nil
             }
             #expect(try await cradle.isWell("docker network disconnect") == container)
             #expect(try await engine.run("ip route", in: container).contains("default"))

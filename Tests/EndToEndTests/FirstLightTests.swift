@@ -191,8 +191,12 @@ extension RealParts {
 @Suite(.serialized) enum RealParts {}
 
 func agentIsOnline(_ client: APIClient, _ agent: TestAgent) async throws {
-    try await untilTrue("agent \(agent.id) is online", within: 30) {
-        try await client.container("agent:\(agent.id)").text("status") == "online"
+    try await untilTrue("agent \(agent.id) is online and has probed its runtimes", within: 30) {
+        let entry = try await client.container("agent:\(agent.id)")
+        // Without an Engine there is nothing to probe.
+        guard let engine = entry.body["engine"] else { return entry.text("status") == "online" }
+        guard case .array(let findings)? = engine["findings"] else { return false }
+        return entry.text("status") == "online" && !findings.isEmpty
     }
 }
 

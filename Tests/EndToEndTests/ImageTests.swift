@@ -116,6 +116,27 @@ extension RealParts {
         }
 
         @Test(.timeLimit(.minutes(3)))
+        func `twenty that wait for one image are one pull`() async throws {
+            let house = try await House("twenty")
+            try await house.engine.removeImageIfThere("archlinux:latest")
+            let since = Timestamp.now()
+            var ids: [String] = []
+            for number in 0..<20 {
+                ids.append(try await house.client.create("waits-\(number)", image: "archlinux", cpu: 250))
+            }
+            for id in ids { try await house.client.untilStatus("running", id, within: 120) }
+            let events = try await RunningProgram.run(
+                "/usr/bin/env",
+                [
+                    "docker", "-H", try TestEnvironment.engineText, "events", "--since", String(since), "--until",
+                    String(Timestamp.now()), "--filter", "type=image", "--filter", "event=pull",
+                ])
+            let pulls = events.output.split(separator: "\n").filter { $0.contains("archlinux") }
+            #expect(pulls.count == 1, "\(events.output)")
+            try await house.end()
+        }
+
+        @Test(.timeLimit(.minutes(3)))
         func `a container that is made again is made of the image that its tag meant before`() async throws {
             let house = try await House("pinned")
             try await house.engine.pullQuietly("alpine:latest")

@@ -117,7 +117,7 @@ package struct ReconcileWorld: Hashable, Sendable {
 
     /// One pass of the agent, as `ReconcilePass` and `ReconcileLoop` make it.
     package mutating func pass(_ fate: SimulatedHost.Fate = .works, jitter: Double = 0.5) {
-        let observed = host.observe(for: desired)
+        let observed = host.observe(for: desired, pins: memory.workloads.compactMapValues(\.pinned?.imageID))
         memory = memory.noticing(observed, desired: desired, now: now, random: jitter)
         let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now)
         note(plan)

@@ -3,7 +3,8 @@ package import BerthModel
 
 /// The simulated Engine as the agent's own code would see and use it.
 extension SimulatedHost {
-    package func observe(for desired: DesiredState) -> ObservedHost {
+    /// - Parameter pins: ids of images that workloads are bound to.
+    package func observe(for desired: DesiredState, pins: [WorkloadID: String]) -> ObservedHost {
         var managed: [ObservedContainer] = []
         var writers: [String: [EngineContainerID]] = [:]
         for container in containers.values {
@@ -20,6 +21,10 @@ extension SimulatedHost {
             let image = images[workload.spec.image]
             known[workload.spec.image] =
                 image.map { .present(imageID: $0.id, volumePaths: $0.volumePaths) } ?? .absent
+        }
+        for pin in pins.values {
+            let image = images.values.first { $0.id == pin }
+            known[pin] = image.map { .present(imageID: $0.id, volumePaths: $0.volumePaths) } ?? .absent
         }
         return ObservedHost(
             managed: managed, foreignWriters: writers, images: known,

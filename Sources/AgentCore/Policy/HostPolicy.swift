@@ -54,6 +54,10 @@ package struct HostPolicy: Hashable, Sendable {
 
     private func refusal(ofImage text: String) -> Refusal? {
         if registries.isEmpty, images.isEmpty { return nil }
+        if ImageReference.mayBeID(text) {
+            return Refusal(
+                rule: "images", explanation: "\"\(text.prefix(100))\" may be the id of an image; give its name")
+        }
         guard let image = ImageReference(text) else {
             return Refusal(rule: "images", explanation: "\"\(text.prefix(100))\" is no image reference")
         }

@@ -46,6 +46,8 @@ package struct ObservedHost: Hashable, Sendable {
 package enum RuntimeTrouble: Hashable, Sendable {
     /// A first start under it is being tried.
     case underProbe
+    /// It could not be tried, or failed as a busy host makes it fail: nothing falls back for that.
+    case notTried(String)
     case broken(String)
 }
 

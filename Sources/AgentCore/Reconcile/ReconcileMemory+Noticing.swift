@@ -18,6 +18,10 @@ extension ReconcileMemory {
             var memory = next.memory(of: workload)
             let before = memory
             let isWanted = container.fingerprint == workload.spec.fingerprint
+            // Also where the answer to its create was lost.
+            if isWanted, memory.pinned == nil, container.generation == workload.generation, !container.imageID.isEmpty {
+                memory.pinned = .init(imageID: container.imageID, digest: nil)
+            }
             if isWanted { memory.sawSettings(container.settings, wanted: workload.spec.resources, cpus: observed.cpus) }
             switch container.state {
             case .exited(let exit) where memory.ownStop == container.id:

@@ -56,6 +56,9 @@ package struct ReconcileMemory: Hashable, Sendable {
         package struct PinnedImage: Hashable, Sendable, Codable {
             package var imageID: String
             package var digest: String?
+            /// It was pulled once more by its digest. Where the id is not there even then, the Engine counts otherwise by
+            /// now, and what the digest gives must do.
+            package var wasPulledAgain: Bool?
         }
 
         package struct Gate: Hashable, Sendable {
@@ -223,7 +226,9 @@ extension ReconcileMemory.WorkloadMemory {
             stopping = Gate()
             if hungStart == id { hungStart = nil }
         case .remove: tidying = Gate()
-        case .pull: hasPulled = true
+        case .pull(let image):
+            hasPulled = true
+            if image == pinned?.digest { pinned?.wasPulledAgain = true }
         case .setUp: break
         }
     }

@@ -84,7 +84,7 @@ extension WorkloadPlanner {
                 return .ready(UsableImage(id: id, digest: digest, volumePaths: paths, reference: pinned.imageID))
             case .absent:
                 // Without a digest it came from no registry, and what is there now must do.
-                if let digest = pinned.digest, workload.spec.pull != .never {
+                if let digest = pinned.digest, workload.spec.pull != .never, pinned.wasPulledAgain != true {
                     return .toPull(digest, reason: "the image of this generation is gone")
                 }
             }
@@ -104,7 +104,10 @@ extension WorkloadPlanner {
         let choice = workload.spec.runtime
         if let name = observed.runtimes[choice.name] { return (name, nil) }
         // Not while it is still being found out whether the first choice works.
-        if observed.unusableRuntimes[choice.name] == .underProbe { return nil }
+        switch observed.unusableRuntimes[choice.name] {
+        case .underProbe, .notTried: return nil
+        case .broken, nil: break
+        }
         guard choice.necessity == .prefer, policy.refusal(ofRuntime: RuntimeChoice.runc) == nil,
             let name = observed.runtimes[RuntimeChoice.runc]
         else { return nil }
@@ -119,7 +122,7 @@ extension WorkloadPlanner {
             return Decision(
                 status: status(.waiting, old, message: "it is being found out whether the runtime \(name) works here"),
                 nextLook: now + .seconds(5))
-        case .broken(let problem):
+        case .broken(let problem), .notTried(let problem):
             return Decision(
                 status: status(
                     .waiting, old, reason: "runtime_broken",

@@ -60,7 +60,6 @@ enum Presentation {
             "memory_mb": .integer(record.spec.resources.memoryMB),
             "cpu_shares": .integer(record.spec.resources.cpuMillicores),
             "disk_mb": .integer(record.spec.resources.diskMB),
-            "pids": .integer(record.spec.resources.pids),
         ]
         if let unenforced = record.observed?.unenforced, !unenforced.isEmpty {
             fields["unenforced"] = .object(unenforced.mapValues { .string($0) })

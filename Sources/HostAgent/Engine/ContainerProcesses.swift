@@ -134,6 +134,19 @@ struct ContainerProcesses: Sendable {
         return family.subtracting(shims).filter { !isZombie($0) }.sorted()
     }
 
+    /// Kills a process of `container` and all that it started, as far as these are known as its children. A sandbox shows
+    /// none of its processes: there only the command that waits for them ends.
+    static func killTree(_ pid: Int, of container: String) {
+        let parents = processes().compactMap { pid in parent(of: pid).map { (pid, $0) } }
+        var family: Set<Int> = [pid]
+        while true {
+            let children = parents.filter { family.contains($0.1) && !family.contains($0.0) }.map(\.0)
+            if children.isEmpty { break }
+            family.formUnion(children)
+        }
+        for pid in family.sorted() { kill(pid, of: container) }
+    }
+
     private static func processes() -> [Int] { folders("/proc").compactMap { Int($0) } }
 
     /// Pids of all shims, each with the id of its container.

@@ -24,9 +24,9 @@ package actor HostObserver {
     private let agent: AgentID
     private let link: EngineLink
     private let runtimeNames: [String: String]
-    private let doorbell: Doorbell
+    let doorbell: Doorbell
     let time: MonotonicTime
-    private let log: Logger
+    let log: Logger
 
     /// A look waits this long for inspects; the first one, which knows nothing yet, as long as an inspect may take. An
     /// answer that comes later rings.
@@ -50,16 +50,21 @@ package actor HostObserver {
     private var lastRuntimes: [String: String]?
     private(set) var info: EngineInfo?
     /// What the last probe of each runtime found.
-    private(set) var findings: [RuntimeFinding] = []
-    private let probe: RuntimeProbe
-    private var isProbing = false
+    var findings: [RuntimeFinding] = []
+    let probe: RuntimeProbe
+    var isProbing = false
+    /// Runtimes that worked before and failed in the last probe; those that failed in two in a row.
+    var suspects: Set<String> = []
+    var brokenTwice: Set<String> = []
+    /// Why the last one could not be made.
+    var probeFailure: String?
     /// What the last probe was of.
-    private var probed: [String: String] = [:]
+    var probed: [String: String] = [:]
     /// Nil where the next look begins a probe.
-    private var probedAt: MonotonicInstant?
+    var probedAt: MonotonicInstant?
     /// A runtime that did not work is tried again after this.
-    private static let probeAgainAfter = Milliseconds.seconds(60)
-    private var infoChanged = false
+    static let probeAgainAfter = Milliseconds.seconds(60)
+    var infoChanged = false
     let processes = ContainerProcesses()
     /// A start that takes longer hangs.
     let startDeadline: Milliseconds
@@ -197,55 +202,6 @@ package actor HostObserver {
             cpus: info?.cpus ?? 1, unusableRuntimes: troubles(among: offered),
             diskLimitingRuntimes: Set(findings.filter(\.enforcesDisk).map(\.engineRuntime)),
             foreignVolumes: foreignVolumes)
-    }
-
-    // MARK: runtimes
-
-    /// Beside everything else: what runs, and what was found before, is not touched by it.
-    private func beginProbe(of offered: [String: String]) {
-        let isNew = offered.contains { name, engineName in
-            !findings.contains { $0.name == name && $0.engineRuntime == engineName }
-        }
-        let isIncomplete = isNew || findings.contains { !$0.works }
-        let isDue = probedAt.map { isIncomplete && time.now - $0 >= Self.probeAgainAfter } ?? true
-        guard !isProbing, isDue || (isNew && offered != probed) else { return }
-        probed = offered
-        isProbing = true
-        findings.removeAll { offered[$0.name] != $0.engineRuntime }
-        probedAt = time.now
-        Task {
-            do {
-                try await probe.run(for: offered) { finding in await self.found(finding) }
-            } catch {
-                log.warning("runtimes cannot be probed", metadata: ["error": "\(error)"])
-            }
-            self.isProbing = false
-            doorbell.ring()
-        }
-    }
-
-    private func found(_ finding: RuntimeFinding) {
-        guard findings.first(where: { $0.name == finding.name }) != finding else { return }
-        log.info(
-            "runtime",
-            metadata: [
-                "name": "\(finding.name)", "engine": "\(finding.engineRuntime)", "works": "\(finding.works)",
-                "live_limits": "\(finding.changesLimitsLive)", "disk_limits": "\(finding.enforcesDisk)",
-                "problem": "\(finding.problem ?? finding.diskProblem ?? "-")",
-            ])
-        findings = (findings.filter { $0.name != finding.name } + [finding]).sorted { $0.name < $1.name }
-        infoChanged = true
-        doorbell.ring()
-    }
-
-    private func troubles(among offered: [String: String]) -> [String: RuntimeTrouble] {
-        var result: [String: RuntimeTrouble] = [:]
-        for name in offered.keys {
-            let finding = findings.first { $0.name == name }
-            if finding?.works == true { continue }
-            result[name] = finding.map { .broken($0.problem ?? "it did not start") } ?? .underProbe
-        }
-        return result
     }
 
     /// Images and volumes of workloads that need a new container.

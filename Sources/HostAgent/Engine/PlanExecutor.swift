@@ -83,7 +83,7 @@ package struct PlanExecutor: Sendable {
                 ContainerChange(memory: limits.memory, nanoCPUs: limits.nanoCPUs, pidsLimit: limits.pids))
         case .connect(let id):
             try await connect(id, engine)
-        case .setUp(let id, let setUp): return try await setUps.run(setUp, in: id, engine, progress)
+        case .setUp(let id, let setUp): return try await setUps.run(setUp, of: step.workload, in: id, engine, progress)
         case .endProcesses(let id):
             return await endProcesses(of: id)
         case .remove(let id):
@@ -182,7 +182,7 @@ enum StepResults {
         {
             return ("image_corrupt", false)
         }
-        if says("toomanyrequests", "too many requests", "429") { return ("registry_busy", false) }
+        if says("toomanyrequests", "too many requests", "status: 429") { return ("registry_busy", false) }
         if error.status == 400 || words.contains("invalid reference") { return ("image_reference_invalid", true) }
         if error.status == 404 || words.contains("not found") || words.contains("manifest unknown")
             || words.contains("does not exist")

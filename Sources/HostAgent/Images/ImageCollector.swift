@@ -18,16 +18,20 @@ struct ImageCollector: Sendable {
 
     /// What could go, oldest use first.
     ///
-    /// - Parameter needed: references and ids that are wanted, whether there is a container of them or not.
-    func candidates(needed: Set<String>) async throws -> [Found] {
+    /// - Parameters:
+    ///   - needed: references in full and ids that are wanted, whether there is a container of them or not.
+    ///   - most: no more than these.
+    func candidates(needed: Set<String>, most: Int = .max) async throws -> [Found] {
         let engine = try await link.engine()
         let containers = try await engine.listContainers()
         let inUse = Set(containers.map(\.imageID))
         var found: [Found] = []
-        for entry in await ledger.entries where !needed.contains(entry.reference) {
+        for entry in await ledger.entries where !needed.contains(ImageReference(entry.reference)?.description ?? "") {
             do {
                 let image = try await engine.inspectImage(entry.reference)
                 if inUse.contains(image.id) || needed.contains(image.id) { continue }
+                // A part of a pass, which others wait for: the rest comes with the next one.
+                if found.count >= most { break }
                 found.append(Found(reference: entry.reference, bytes: image.size))
             } catch let error as EngineError where error.status == 404 {
                 await ledger.removed(entry.reference)
@@ -47,7 +51,8 @@ struct ImageCollector: Sendable {
                 await ledger.removed(image.reference)
                 gone.append(image)
                 log.info("image collected", metadata: ["image": "\(image.reference)", "bytes": "\(image.bytes)"])
-            } catch let error as EngineError where error.status == 404 || error.status == 409 {
+            } catch let error as EngineError where error.kind != .unreachable {
+                // In use after all, or slow today: the next one may go.
                 continue
             }
         }
@@ -62,7 +67,7 @@ struct ImageCollector: Sendable {
         }
         guard abovePercent > 0, isFull() else { return }
         do {
-            _ = try await remove(try await candidates(needed: needed), while: isFull)
+            _ = try await remove(try await candidates(needed: needed, most: 3), while: isFull)
         } catch {
             log.warning("images cannot be collected", metadata: ["error": "\(error)"])
         }

@@ -1,5 +1,5 @@
 import BerthModel
-import Foundation
+import FoundationEssentials
 import ServiceRuntime
 
 /// What the agent's owner gave it to speak to registries with. Read from the files for every pull, so that a change needs

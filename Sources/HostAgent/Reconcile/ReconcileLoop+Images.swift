@@ -30,7 +30,8 @@ package struct CollectionReport: Codable, Hashable, Sendable {
 extension ReconcileLoop {
     /// References and ids that somebody wants, or that a generation is bound to.
     private var neededImages: Set<String> {
-        let wanted = held.state.workloads.values.filter { $0.wish != .removed }.map(\.spec.image)
+        let wanted = held.state.workloads.values.filter { $0.wish != .removed }
+            .map { ImageReference($0.spec.image)?.description ?? $0.spec.image }
         let pinned = memory.workloads.values.compactMap(\.pinned)
         return Set(wanted + pinned.map(\.imageID) + pinned.compactMap(\.digest))
     }
@@ -52,7 +53,8 @@ extension ReconcileLoop {
 
     /// As soon as nothing is pulled or made; the answer comes from within a pass.
     func collect(isDryRun: Bool) async throws -> CollectionReport {
-        try await withCheckedThrowingContinuation { continuation in
+        guard !hasEnded else { throw CancellationError() }
+        return try await withCheckedThrowingContinuation { continuation in
             askedCollections.append((isDryRun, continuation))
             doorbell.ring()
         }

@@ -51,6 +51,7 @@ package actor ReconcileLoop {
     var reportedOrphans: Set<EngineContainerID> = []
     var history: ActionHistory
     var orphanSandboxes: [OrphanSandbox] = []
+    private(set) var hasEnded = false
     var askedCollections: [(isDryRun: Bool, answer: CheckedContinuation<CollectionReport, any Error>)] = []
 
     init(
@@ -96,6 +97,7 @@ package actor ReconcileLoop {
             group.cancelAll()
         }
         alarm?.cancel()
+        hasEnded = true
         for asked in askedCollections { asked.answer.resume(throwing: CancellationError()) }
         askedCollections = []
         keepMemory(atOnce: true)

@@ -35,7 +35,10 @@ actor IsolatedNetwork {
         // The Engine lets two that race make two of one name, and then starts nothing on either: the first one stays.
         var found = try await find(engine).sorted { ($0.created, $0.id) < ($1.created, $1.id) }
         if !found.isEmpty { try check(found.removeFirst()) }
-        for surplus in found { try await engine.removeNetwork(surplus.id) }
+        for surplus in found where surplus.labels?["berth.network"] == "isolated" {
+            // Refused where a container is on it; another agent may have been faster.
+            try? await engine.removeNetwork(surplus.id)
+        }
     }
 
     private static func find(_ engine: DockerEngine) async throws -> [NetworkDetails] {

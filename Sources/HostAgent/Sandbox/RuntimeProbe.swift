@@ -64,7 +64,7 @@ struct RuntimeProbe: Sendable {
             }
             finding.works = true
         } catch let error as EngineError {
-            if error.kind == .unreachable { throw error }
+            if [.unreachable, .cutOff].contains(error.kind) { throw error }
             finding.problem = String(error.description.prefix(500))
             return finding
         }
@@ -109,7 +109,7 @@ struct RuntimeProbe: Sendable {
                     // What is not to be seen from here is taken on the Engine's word.
                     return ContainerProcesses.memoryLimit(ofProcess: pid).map { $0 == wanted } ?? true
                 }
-            } catch let error as EngineError where error.kind != .unreachable {
+            } catch let error as EngineError where ![.unreachable, .cutOff].contains(error.kind) {
                 return false
             }
         }
@@ -123,7 +123,7 @@ struct RuntimeProbe: Sendable {
                     return "the Engine takes a disk limit, and a write over it goes through"
                 case let code: return "the disk limit could not be tried (\(code))"
                 }
-            } catch let error as EngineError where error.kind != .unreachable {
+            } catch let error as EngineError where ![.unreachable, .cutOff].contains(error.kind) {
                 return String(error.message.prefix(300))
             }
         }

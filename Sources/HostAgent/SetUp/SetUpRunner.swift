@@ -12,12 +12,13 @@ struct SetUpRunner: Sendable {
     private static let deadline = Duration.seconds(600)
     private static let anotherIsUnderWay = 75
 
+    /// - Parameter workload: whose volume is the home.
     func run(
-        _ setUp: SetUp, in container: EngineContainerID, _ engine: DockerEngine,
+        _ setUp: SetUp, of workload: WorkloadID, in container: EngineContainerID, _ engine: DockerEngine,
         _ progress: @escaping PlanExecutor.Progress
     ) async throws -> StepOutcome.Result {
         let details = try await engine.inspectContainer(container.text)
-        let home = details.mounts.first { $0.type == "volume" && $0.isWritable }?.destination
+        let home = details.mounts.first { $0.name == VolumeMount.name(for: workload) }?.destination
         let variables = environment.merging(["BERTH_HOME": home ?? "/root"]) { $1 }.merging(setUp.environment) { $1 }
         let exec = try await engine.createExec(
             container.text,
@@ -32,18 +33,41 @@ struct SetUpRunner: Sendable {
                 try await Self.converse(exec, Self.script(of: setUp), engine, progress)
             }
         } catch let error as EngineError where error == late {
+            await Self.end(exec, container, engine)
             return .failed(Self.failure("the set-up did not end within \(Self.deadline)"))
+        } catch is CancellationError {
+            await Task { await Self.end(exec, container, engine) }.value
+            throw CancellationError()
         }
-        let code = try await engine.inspectExec(exec).exitCode
+        // The stream can end a moment before the Engine knows the exit code.
+        var code = try await engine.inspectExec(exec).exitCode
+        for _ in 0..<50 where code == nil {
+            try await Task.sleep(for: .milliseconds(100))
+            code = try await engine.inspectExec(exec).exitCode
+        }
         let now = try await engine.inspectContainer(container.text)
         // The container ended under it: what then runs is looked at again.
-        guard let code, now.state.status == "running", now.state.startedAt == details.state.startedAt else {
-            return .superseded
+        guard now.state.status == "running", now.state.startedAt == details.state.startedAt else {
+            // With its memory gone under a sandbox the whole container ends: without the role it runs.
+            return now.state.isOutOfMemory
+                ? .failed(Self.failure("the container's memory is too small for the set-up")) : .superseded
         }
-        if code == Self.anotherIsUnderWay { return .superseded }
+        guard let code else { return .superseded }
+        if code == Self.anotherIsUnderWay {
+            return .failed(
+                StepFailure(
+                    reason: "set_up_under_way", message: "an earlier set-up of this container has not ended",
+                    isPermanent: false))
+        }
         if code == 137 { return .failed(Self.failure("the set-up was killed; perhaps its memory is too small for it")) }
         if code == 0, said.isComplete { return .succeeded }
         return .failed(Self.failure(said.error ?? "the set-up ended with \(code): \(said.lastWords)"))
+    }
+
+    /// Closing the connection does not end the shell and what it started: they would hold the lock of the next set-up.
+    private static func end(_ exec: String, _ container: EngineContainerID, _ engine: DockerEngine) async {
+        guard let pid = try? await engine.inspectExec(exec).pid, pid > 0 else { return }
+        ContainerProcesses.killTree(pid, of: container.text)
     }
 
     /// Nothing that trying again at once would help.
