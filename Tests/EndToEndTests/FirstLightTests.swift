@@ -196,7 +196,8 @@ func agentIsOnline(_ client: APIClient, _ agent: TestAgent) async throws {
         // Without an Engine there is nothing to probe.
         guard let engine = entry.body["engine"] else { return entry.text("status") == "online" }
         guard case .array(let findings)? = engine["findings"] else { return false }
-        return entry.text("status") == "online" && !findings.isEmpty
+        // Both of them: what a test then does to the Engine's calls shall not hit a probe.
+        return entry.text("status") == "online" && findings.count >= 2
     }
 }
 

@@ -33,8 +33,6 @@ actor ImagePuller {
         self.reserve = reserve
     }
 
-    var isPulling: Bool { !pulls.isEmpty }
-
     /// - Throws: `EngineError`, or `CancellationError` as soon as the caller is cancelled, whoever else still waits.
     func pull(_ reference: String, listener: @escaping Listener) async throws {
         let key = nextWaiter

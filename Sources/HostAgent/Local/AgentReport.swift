@@ -1,3 +1,5 @@
+package import BerthModel
+
 /// What `berth-agent status` shows: the running agent's own view.
 package struct AgentReport: Codable, Hashable, Sendable {
     package struct ControlPlane: Codable, Hashable, Sendable {
@@ -14,6 +16,8 @@ package struct AgentReport: Codable, Hashable, Sendable {
         /// Nil before the first call.
         package var reachable: Bool?
         package var error: String?
+        /// What the last probe of each runtime found.
+        package var findings: [RuntimeFinding]
     }
 
     package struct Workload: Codable, Hashable, Sendable {
@@ -27,6 +31,8 @@ package struct AgentReport: Codable, Hashable, Sendable {
         package var container: String?
         package var address: String?
         package var restarts: Int
+        /// Limits that this host does not keep, each with the reason.
+        package var unenforced: [String: String]
     }
 
     package var agent: String
@@ -60,6 +66,7 @@ package struct AgentReport: Codable, Hashable, Sendable {
             "agent          \(name) (\(agent)), version \(version), pid \(pid)",
             "control plane  \(controlPlane.url): \(controlPlane.state)\(controlPlane.reason.map { ", \($0)" } ?? "")",
             "engine         \(engine.endpoint): \(Self.word(engine.reachable))\(engine.error.map { ", \($0)" } ?? "")",
+            "runtimes       \(engine.findings.map(Self.word).joined(separator: "; "))",
             "desired state  revision \(revision), \(workloads.count) workloads",
         ]
         for orphan in orphanSandboxes {
@@ -73,6 +80,15 @@ package struct AgentReport: Codable, Hashable, Sendable {
                     + (detail.isEmpty ? "" : "  (\(detail))"))
         }
         return lines.joined(separator: "\n")
+    }
+
+    private static func word(_ finding: RuntimeFinding) -> String {
+        guard finding.works else { return "\(finding.name) does not work: \(finding.problem ?? "it did not start")" }
+        let lacks = [
+            finding.changesLimitsLive ? nil : "limits change by a restart",
+            finding.enforcesDisk ? nil : "no disk limits (\(finding.diskProblem ?? "not tried"))",
+        ].compactMap { $0 }
+        return finding.name + (lacks.isEmpty ? "" : ": " + lacks.joined(separator: ", "))
     }
 
     private static func word(_ reachable: Bool?) -> String {

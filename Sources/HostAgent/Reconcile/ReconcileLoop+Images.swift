@@ -30,10 +30,10 @@ package struct CollectionReport: Codable, Hashable, Sendable {
 extension ReconcileLoop {
     /// References and ids that somebody wants, or that a generation is bound to.
     private var neededImages: Set<String> {
-        let wanted = held.state.workloads.values.filter { $0.wish != .removed }
-            .map { ImageReference($0.spec.image)?.description ?? $0.spec.image }
+        let wanted = held.state.workloads.values.filter { $0.wish != .removed }.map(\.spec.image)
         let pinned = memory.workloads.values.compactMap(\.pinned)
-        return Set(wanted + pinned.map(\.imageID) + pinned.compactMap(\.digest))
+        let references = (wanted + pinned.compactMap(\.digest)).map { ImageReference($0)?.description ?? $0 }
+        return Set(references + pinned.map(\.imageID))
     }
 
     private var isUsingImages: Bool {

@@ -194,13 +194,14 @@ package struct AgentService: Service {
                 id: status.workload.text, name: wanted?.spec.name ?? "", wanted: wanted?.wish.rawValue ?? "",
                 generation: status.generation, phase: status.phase.word, reason: status.reason,
                 message: status.message, container: status.engineContainer?.text, address: status.address,
-                restarts: status.restarts)
+                restarts: status.restarts, unenforced: status.unenforced)
         }
         return AgentReport(
             agent: configuration.agent.text, name: configuration.name, version: BerthVersion.text, pid: Int(getpid()),
             revision: held.state.revision.number, controlPlane: controlPlane,
             engine: .init(
-                endpoint: "\(configuration.engine)", reachable: await link.isReachable, error: health.failure),
+                endpoint: "\(configuration.engine)", reachable: await link.isReachable, error: health.failure,
+                findings: await observer.findings),
             lastPassMilliseconds: health.passAge?.count, passes: await loop.passes,
             lastPassTookMicroseconds: await loop.lastPassMicroseconds,
             orphanSandboxes: await loop.orphanSandboxes, workloads: workloads)

@@ -113,7 +113,7 @@ struct SetUpRunner: Sendable {
         private var rest: [Bool: [UInt8]] = [:]
         private(set) var isComplete = false
         private(set) var error: String?
-        /// The last line on standard error, else on standard output.
+        /// The last line on standard error.
         private(set) var lastWords = ""
         private static let longestLine = 4096
 

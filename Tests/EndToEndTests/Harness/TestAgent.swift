@@ -104,6 +104,10 @@ actor TestAgent {
         for container in try await containers(engine) {
             try await engine.removeContainer(container.id, force: .killFirst)
         }
+        // Of a probe in which it was killed: its next start would have removed them.
+        for container in try await engine.listContainers(filters: ["label": ["berth.probe=\(id)"]]) {
+            try? await engine.removeContainer(container.id, force: .killFirst)
+        }
         for volume in try await engine.listVolumes(filters: ["label": ["berth.agent=\(id)"]]) {
             try await engine.removeVolume(volume.name)
         }
