@@ -1,5 +1,6 @@
 import DockerEngine
 import Foundation
+import NIOCore
 import NIOHTTP1
 import ServiceRuntime
 import Testing
@@ -78,8 +79,13 @@ extension RealParts {
             let house = try await House("bomb-\(runtime)")
             let inside = try await house.container("bomb", runtime: runtime, image: "debian")
             let neighbour = try await house.container("neighbour", runtime: runtime)
+            // However it ends: a sandbox may go down with it, and that is contained too.
             let bomb = Task { [engine = house.engine] in
-                try? await engine.run("timeout 10 bash -c 'f() { f | f & }; f; sleep 8'; true", in: inside)
+                let exec = try await engine.createExec(
+                    inside, .init(command: ["timeout", "10", "bash", "-c", "f() { f | f & }; f; sleep 8"]))
+                try await engine.startExec(exec, allocatesTTY: false).executeThenClose { output, _ in
+                    for try await _ in output {}
+                }
             }
             var most = 0
             for _ in 0..<20 {
