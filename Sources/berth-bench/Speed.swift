@@ -13,6 +13,7 @@ struct Speed {
     private let many = 40
 
     func run() async throws {
+        try await Bare.prepare(engine)
         let starts = StartWatch(engine)
         try await starts.begin()
         if ProgramEnvironment.variables()["BERTH_BENCH"] != "many" { try await reaction(starts) }
@@ -110,6 +111,20 @@ struct Speed {
 
 /// The same container by the Engine's calls alone.
 enum Bare {
+    /// As the agent's is; a second one of that name would keep either from starting.
+    private static let network = "berth"
+
+    /// Makes the network where the agent has not yet.
+    static func prepare(_ engine: DockerEngine) async throws {
+        do {
+            _ = try await engine.inspectNetwork(network)
+        } catch let error as EngineError where error.status == 404 {
+            _ = try await engine.createNetwork(
+                name: network, options: ["com.docker.network.bridge.enable_icc": "false"],
+                labels: ["berth.network": "isolated"])
+        }
+    }
+
     static func specification(_ volume: String) -> ContainerSpecification {
         var host = ContainerSpecification.HostConfiguration()
         host.runtime = "runc"
@@ -118,6 +133,8 @@ enum Bare {
         host.nanoCPUs = 500_000_000
         host.pidsLimit = 512
         host.usesInit = true
+        host.networkMode = network
+        host.tmpfs = ["/tmp": "rw,nosuid,nodev,exec,mode=1777,size=134217728"]
         host.mounts = [.init(volume: volume, target: "/root", isReadOnly: false, noCopy: false, labels: [:])]
         return ContainerSpecification(
             image: "archlinux:latest", hostname: "bare", opensStandardInput: true, host: host)

@@ -81,8 +81,8 @@ package struct HostPolicy: Hashable, Sendable {
         return nil
     }
 
-    /// Of the workloads that are wanted running, those beyond `mostContainers`: first come those that have a container already, then
-    /// in the order of their ids, so that no newcomer displaces anybody.
+    /// Of the workloads that are wanted running, those beyond `mostContainers`: first come those that have a container
+    /// already, then in the order of their ids, so that no newcomer displaces anybody.
     package func surplus(of desired: DesiredState, observed: ObservedHost) -> Set<WorkloadID> {
         guard let mostContainers else { return [] }
         // Down for a moment is not gone.

@@ -59,6 +59,11 @@ package struct ReconcileMemory: Hashable, Sendable {
             /// It was pulled once more by its digest. Where the id is not there even then, the Engine counts otherwise by
             /// now, and what the digest gives must do.
             package var wasPulledAgain: Bool?
+
+            package init(imageID: String, digest: String?) {
+                self.imageID = imageID
+                self.digest = digest
+            }
         }
 
         package struct Gate: Hashable, Sendable {
@@ -217,7 +222,8 @@ extension ReconcileMemory.WorkloadMemory {
             if startedLast == id { startedLast = nil }
         case .create(let order):
             attempts += 1
-            pinned = pinned ?? PinnedImage(imageID: order.imageID, digest: order.imageDigest)
+            // A look may have come before this answer: it knows the image, and not its digest.
+            if pinned?.digest == nil { pinned = PinnedImage(imageID: order.imageID, digest: order.imageDigest) }
         case .update:
             lastUpdate = now
             updateWasSeen = false

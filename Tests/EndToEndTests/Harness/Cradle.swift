@@ -26,12 +26,8 @@ struct Cradle: Sendable {
         _ name: String, runtime: String = "runc", engine other: DockerEngine? = nil, endpoint: String? = nil,
         settings: [String: String] = [:]
     ) async throws {
-        if let other { engine = other } else { engine = try await TestEnvironment.engine() }
-        controlPlane = try await TestControlPlane()
-        client = await controlPlane.client()
-        agent = try await TestAgent(controlPlane, name: name, engine: endpoint)
-        try await agent.start(settings)
-        try await agentIsOnline(client, agent)
+        let house = try await House(name, engine: other, endpoint: endpoint, settings: settings)
+        (engine, controlPlane, agent, client) = (house.engine, house.controlPlane, house.agent, house.client)
         try await engine.pullQuietly("alpine:latest")
         writers = WriterWatch(engine, agent: agent.id)
         try await writers.begin()
