@@ -14,7 +14,7 @@ import Testing
     /// - Parameter isRunning: begins with a first container that has proved itself, so that replacing it is explored.
     private func explore(
         _ id: WorkloadID, _ specs: [WorkloadSpec], _ more: [Happening], isRunning: Bool, depth: Int
-    ) -> Exploration {
+    ) async -> Exploration {
         var host = SimulatedHost()
         host.registry["data:1"] = .init(id: "sha256:data", volumePaths: ["/data"])
         host.addForeign("foreign", volume: "theirs")
@@ -24,13 +24,13 @@ import Testing
         if isRunning { world.settle(rounds: 5) }
         let wishes: [Happening] =
             specs.map { .wish(id, .running, $0) } + [.wish(id, .stopped, nil), .wish(id, .removed, nil)]
-        return Exploration(from: world, choices: Self.passes + Self.hands + wishes + more, depth: depth)
+        return await Exploration(from: world, choices: Self.passes + Self.hands + wishes + more, depth: depth)
     }
 
     @Test(arguments: [false, true])
-    func `one workload with a volume: every order of what can happen ends well`(isRunning: Bool) {
+    func `one workload with a volume: every order of what can happen ends well`(isRunning: Bool) async {
         let id = Schedule.stateful
-        let result = explore(
+        let result = await explore(
             id, [Schedule.spec(id), Schedule.spec(id, image: "data:1")], [.imageBreaks("data:1", .hangsAtStart)],
             isRunning: isRunning, depth: 6)
         #expect(result.problems.isEmpty, "\(result.problems.joined(separator: "\n"))")
@@ -39,9 +39,9 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func `one workload without a volume: every order of what can happen ends well`(isRunning: Bool) {
+    func `one workload without a volume: every order of what can happen ends well`(isRunning: Bool) async {
         let id = Schedule.stateless
-        let result = explore(
+        let result = await explore(
             id, [Schedule.spec(id), Schedule.spec(id, memory: 300, runtime: "gvisor")],
             [.imageBreaks("alpine:latest", .diesAtOnce)], isRunning: isRunning, depth: 6)
         #expect(result.problems.isEmpty, "\(result.problems.joined(separator: "\n"))")

@@ -15,7 +15,7 @@ package struct Exploration {
     /// - Parameters:
     ///   - choices: what can happen in every world.
     ///   - depth: happenings in a row.
-    package init(from start: ReconcileWorld, choices: [Happening], depth: Int) {
+    package init(from start: ReconcileWorld, choices: [Happening], depth: Int) async {
         var seen: Set<String> = [start.kind]
         var queue = [Visit(world: start, depth: 0)]
         var next = 0
@@ -23,6 +23,8 @@ package struct Exploration {
             let visit = queue[next]
             next += 1
             worlds += 1
+            // Tests that wait for a machine share these threads.
+            await Task.yield()
             var end = visit.world
             end.settle(rounds: 40)
             let broken = end.broken + end.unsettled()
