@@ -11,13 +11,27 @@ package struct DesiredWorkload: Hashable, Sendable, Codable {
     package var id: WorkloadID
     package var generation: Generation
     package var wish: Wish
-    package var spec: WorkloadSpec
+    package var spec: WorkloadSpec { didSet { fingerprint = spec.fingerprint } }
+    /// Of the spec; kept, because every pass compares it with each container several times.
+    package private(set) var fingerprint: Fingerprint
 
     package init(id: WorkloadID, generation: Generation, wish: Wish, spec: WorkloadSpec) {
         self.id = id
         self.generation = generation
         self.wish = wish
         self.spec = spec
+        fingerprint = spec.fingerprint
+    }
+
+    private enum CodingKeys: String, CodingKey { case id, generation, wish, spec }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            id: try container.decode(WorkloadID.self, forKey: .id),
+            generation: try container.decode(Generation.self, forKey: .generation),
+            wish: try container.decode(Wish.self, forKey: .wish),
+            spec: try container.decode(WorkloadSpec.self, forKey: .spec))
     }
 
     /// Nil where the agent can act on it, else why not. A volume must carry this workload's own id.
@@ -81,7 +95,7 @@ package struct DesiredState: Hashable, Sendable, Codable {
             hasher.combine(workload.spec.restartLimit)
             if let pull = workload.spec.pull { hasher.combine(pull.rawValue) }
             if let setUp = workload.spec.setUp { hasher.combine(setUp.fingerprint.text) }
-            hasher.combine(workload.spec.fingerprint.text)
+            hasher.combine(workload.fingerprint.text)
         }
         return hasher.finalize()
     }

@@ -96,7 +96,7 @@ extension Planner {
             containers: containers.map { container in
                 .init(
                     id: container.id.text, name: container.name, state: container.state.word,
-                    generation: container.generation, isWanted: container.fingerprint == workload.spec.fingerprint,
+                    generation: container.generation, isWanted: container.fingerprint == workload.fingerprint,
                     writableLayerMB: container.writableLayerMB, leftoverProcesses: container.leftoverProcesses)
             },
             drifts: planner.drifts(), underWay: memory.inFlight[id].map(WorkloadExplanation.PlannedStep.init),
@@ -147,7 +147,7 @@ extension WorkloadPlanner {
             drifts.append(.init("volume", wanted: volume, found: "not mounted"))
         }
         // Values of the environment are nobody's business here: their fingerprints tell that they differ.
-        compare("spec", workload.spec.fingerprint.text, current.fingerprint.text)
+        compare("spec", workload.fingerprint.text, current.fingerprint.text)
         return drifts
     }
 }

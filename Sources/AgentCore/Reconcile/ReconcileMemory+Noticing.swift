@@ -17,7 +17,7 @@ extension ReconcileMemory {
             guard let workload = desired.workloads[container.workload], workload.wish == .running else { continue }
             var memory = next.memory(of: workload)
             let before = memory
-            let isWanted = container.fingerprint == workload.spec.fingerprint
+            let isWanted = container.fingerprint == workload.fingerprint
             // Also where the answer to its create was lost.
             if isWanted, memory.pinned == nil, container.generation == workload.generation, !container.imageID.isEmpty {
                 memory.pinned = .init(imageID: container.imageID, digest: nil)

@@ -17,7 +17,7 @@ extension WorkloadPlanner {
     func towardsRunning() -> Decision {
         let settled = containers.filter { $0.state != .removing }
         let wanted = chosen(
-            from: settled.filter { $0.fingerprint == workload.spec.fingerprint && isAllowed($0) })
+            from: settled.filter { $0.fingerprint == workload.fingerprint && isAllowed($0) })
         if let old = wayBack(from: wanted, among: settled) {
             return converge(on: old, beside: settled.filter { $0.id != old.id }, course: .rolledBack)
         }
@@ -43,7 +43,7 @@ extension WorkloadPlanner {
     private func wayBack(from failed: ObservedContainer?, among all: [ObservedContainer]) -> ObservedContainer? {
         guard memory.failedStarts > 0, !memory.isProven else { return nil }
         let before = all.filter {
-            $0.fingerprint != workload.spec.fingerprint && ($0.state.isUp || $0.provedItself)
+            $0.fingerprint != workload.fingerprint && ($0.state.isUp || $0.provedItself)
         }
         guard let old = chosen(from: before) else { return nil }
         switch workload.spec.rollback ?? .ifStateless {

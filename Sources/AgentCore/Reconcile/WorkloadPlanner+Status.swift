@@ -39,7 +39,7 @@ extension WorkloadPlanner {
 
     /// What the workload is now, for its status. A superseded container that is kept for a while is not it.
     var shown: ObservedContainer? {
-        chosen(from: containers.filter { $0.fingerprint == workload.spec.fingerprint })
+        chosen(from: containers.filter { $0.fingerprint == workload.fingerprint })
     }
 
     /// What the generation wanted is what is seen.
@@ -91,7 +91,7 @@ extension WorkloadPlanner {
 
     /// A replacement begins with an empty writable layer: what was written outside the volumes does not come along.
     private func warnings(_ container: ObservedContainer) -> [String] {
-        guard workload.wish == .running, container.fingerprint != workload.spec.fingerprint,
+        guard workload.wish == .running, container.fingerprint != workload.fingerprint,
             let written = container.writableLayerMB, written > 0
         else { return [] }
         return [

@@ -137,7 +137,7 @@ package struct WorkloadPlanner {
         let doomed = containers.filter { container in
             guard container.state.isUp else { return false }
             if isSurplus || !isAllowed(container) { return true }
-            guard container.fingerprint == workload.spec.fingerprint else { return false }
+            guard container.fingerprint == workload.fingerprint else { return false }
             var asItIs = workload.spec
             if let limits = container.settings?.limits {
                 asItIs.resources.memoryMB = limits.memory / 1_048_576

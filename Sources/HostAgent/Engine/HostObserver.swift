@@ -182,9 +182,10 @@ package actor HostObserver {
         cold.formIntersection(present)
         seen = seen.filter { present.contains($0.key) }
         stale.formIntersection(present)
-        let withContainer = Set(managed.map { "\($0.workload) \($0.fingerprint)" })
-        let lacking = desired.workloads.values.filter {
-            $0.wish == .running && !withContainer.contains("\($0.id) \($0.spec.fingerprint)")
+        let withContainer = Dictionary(grouping: managed, by: \.workload)
+        let lacking = desired.workloads.values.filter { workload in
+            workload.wish == .running
+                && !withContainer[workload.id, default: []].contains { $0.fingerprint == workload.fingerprint }
         }
         var needs = Needs()
         if !lacking.isEmpty {
