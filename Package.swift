@@ -56,6 +56,7 @@ let package = Package(
         .target(name: "ControlPlaneCore", dependencies: ["BerthModel"], swiftSettings: strict),
 
         // Transports: they know Docker and WebSocket, and nothing of Berth.
+        .target(name: "TrafficControl", dependencies: ["CServiceRuntime"], swiftSettings: strict),
         .target(name: "DockerEngine", dependencies: [nio, nioPosix, nioHTTP1], swiftSettings: strict),
         .target(
             name: "WebSocketTransport",
@@ -72,8 +73,8 @@ let package = Package(
         .target(
             name: "HostAgent",
             dependencies: [
-                "BerthModel", "AgentProtocol", "AgentCore", "DockerEngine", "WebSocketTransport", "ServiceRuntime",
-                nio, nioPosix, nioHTTP1, nioSSL, logging, lifecycle,
+                "BerthModel", "AgentProtocol", "AgentCore", "DockerEngine", "TrafficControl", "WebSocketTransport",
+                "ServiceRuntime", nio, nioPosix, nioHTTP1, nioSSL, logging, lifecycle,
             ],
             // In the program itself: an agent is one file.
             resources: [
@@ -141,7 +142,7 @@ let package = Package(
             name: "EndToEndTests",
             dependencies: [
                 "BerthModel", "AgentProtocol", "WebSocketTransport", "DockerEngine", "ServiceRuntime", "FakeEngine",
-                "Simulation", nio, nioPosix, nioHTTP1, nioSSL,
+                "Simulation", "TrafficControl", nio, nioPosix, nioHTTP1, nioSSL,
             ],
             swiftSettings: strict),
     ]

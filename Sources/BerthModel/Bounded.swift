@@ -12,6 +12,7 @@ extension WorkloadStatus {
         }
         result.roleError = roleError?.clipped(to: 1000)
         result.warnings = warnings.prefix(8).map { $0.clipped(to: 300) }
+        result.volumeUsedMB = volumeUsedMB?.clamped(to: 0...(1 << 40))
         result.writableLayerMB = writableLayerMB?.clamped(to: 0...(1 << 40))
         if case .unrecognised(let word) = phase { result.phase = .unrecognised(word.clipped(to: 64)) }
         return result

@@ -91,6 +91,12 @@ package struct DesiredState: Hashable, Sendable, Codable {
             hasher.combine(workload.spec.resources.memoryMB)
             hasher.combine(workload.spec.resources.cpuMillicores)
             hasher.combine(workload.spec.resources.pids)
+            // What a peer of another version does not know must not tell the two apart where nobody asks for it.
+            if let bandwidth = workload.spec.resources.bandwidth {
+                hasher.combine(bandwidth.egressKbps)
+                hasher.combine(bandwidth.ingressKbps)
+            }
+            if let volume = workload.spec.resources.volumeMB { hasher.combine(volume) }
             hasher.combine(workload.spec.rollback?.rawValue ?? "")
             hasher.combine(workload.spec.restartLimit)
             if let pull = workload.spec.pull { hasher.combine(pull.rawValue) }

@@ -117,6 +117,8 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
 
 /// Limits of one workload.
 package struct Resources: Hashable, Sendable, Codable {
+    package static let volumeRange = 64...16_777_216
+
     /// MiB; memory plus swap. 16 to 1,048,576.
     package var memoryMB: Int
     /// Thousandths of a core; 10 to 1,024,000.
@@ -125,20 +127,32 @@ package struct Resources: Hashable, Sendable, Codable {
     package var diskMB: Int
     /// Processes and threads; 16 to 1,000,000.
     package var pids: Int
+    /// Nil where it is not limited.
+    package var bandwidth: Bandwidth?
+    /// MiB of its volumes together; 64 to 16,777,216. Nil where they are not watched.
+    package var volumeMB: Int?
 
-    package init(memoryMB: Int = 512, cpuMillicores: Int = 500, diskMB: Int = 2048, pids: Int = 512) {
+    package init(
+        memoryMB: Int = 512, cpuMillicores: Int = 500, diskMB: Int = 2048, pids: Int = 512,
+        bandwidth: Bandwidth? = nil, volumeMB: Int? = nil
+    ) {
         self.memoryMB = memoryMB
         self.cpuMillicores = cpuMillicores
         self.diskMB = diskMB
         self.pids = pids
+        self.bandwidth = bandwidth
+        self.volumeMB = volumeMB
     }
 
     var problem: String? {
-        let ranges: [(String, Int, ClosedRange<Int>)] = [
+        let ranges: [(String, Int?, ClosedRange<Int>)] = [
             ("memory_mb", memoryMB, 16...1_048_576), ("cpu_shares", cpuMillicores, 10...1_024_000),
             ("disk_mb", diskMB, 64...16_777_216), ("pids", pids, 16...1_000_000),
+            ("egress_kbps", bandwidth?.egressKbps, Bandwidth.range),
+            ("ingress_kbps", bandwidth?.ingressKbps, Bandwidth.range), ("volume_mb", volumeMB, Self.volumeRange),
         ]
-        for (field, value, range) in ranges where !range.contains(value) {
+        for (field, value, range) in ranges {
+            guard let value, !range.contains(value) else { continue }
             return "\(field): expected \(range.lowerBound) to \(range.upperBound), found \(value)"
         }
         return nil

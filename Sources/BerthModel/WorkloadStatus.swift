@@ -74,6 +74,8 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
     /// MiB that the container has written outside its volumes, rounded up: what a replacement would leave behind. Nil
     /// where it was not measured yet.
     package var writableLayerMB: Int?
+    /// MiB in its volumes, rounded up; nil where that is not watched or not measured yet.
+    package var volumeUsedMB: Int?
     /// What a person should know before it costs them something.
     package var warnings: [String]
     /// Why the set-up for its role or shell failed; it runs without.
@@ -85,7 +87,8 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
         imageID: String? = nil,
         address: String? = nil, exitCode: Int? = nil, outOfMemory: Bool = false, restarts: Int = 0,
         volumeKept: Bool? = nil, since: Double = 0, startedAt: Double? = nil, unenforced: [String: String] = [:],
-        writableLayerMB: Int? = nil, warnings: [String] = [], roleError: String? = nil
+        writableLayerMB: Int? = nil, warnings: [String] = [], roleError: String? = nil,
+        volumeUsedMB: Int? = nil
     ) {
         self.workload = workload
         self.generation = generation
@@ -106,6 +109,7 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
         self.writableLayerMB = writableLayerMB
         self.warnings = warnings
         self.roleError = roleError
+        self.volumeUsedMB = volumeUsedMB
     }
 
     /// What a peer of another version does not say is as good as not known.
@@ -126,7 +130,7 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
             volumeKept: try optional(.volumeKept), since: try optional(.since) ?? 0,
             startedAt: try optional(.startedAt), unenforced: try optional(.unenforced) ?? [:],
             writableLayerMB: try optional(.writableLayerMB), warnings: try optional(.warnings) ?? [],
-            roleError: try optional(.roleError))
+            roleError: try optional(.roleError), volumeUsedMB: try optional(.volumeUsedMB))
     }
 
     /// Equal apart from the moment: nothing worth sending again.

@@ -6,11 +6,21 @@ package struct ResourceRequest: Hashable, Sendable {
     package var memoryMB: Int?
     package var cpuMillicores: Int?
     package var diskMB: Int?
+    /// 0 takes a limit away; so with the two below.
+    package var egressKbps: Int?
+    package var ingressKbps: Int?
+    package var volumeMB: Int?
 
-    package init(memoryMB: Int? = nil, cpuMillicores: Int? = nil, diskMB: Int? = nil) {
+    package init(
+        memoryMB: Int? = nil, cpuMillicores: Int? = nil, diskMB: Int? = nil, egressKbps: Int? = nil,
+        ingressKbps: Int? = nil, volumeMB: Int? = nil
+    ) {
         self.memoryMB = memoryMB
         self.cpuMillicores = cpuMillicores
         self.diskMB = diskMB
+        self.egressKbps = egressKbps
+        self.ingressKbps = ingressKbps
+        self.volumeMB = volumeMB
     }
 
     /// Documented least values.
@@ -29,7 +39,28 @@ package struct ResourceRequest: Hashable, Sendable {
             fallback: current?.cpuMillicores)
         result.diskMB = try Self.value(
             "disk_mb", diskMB, least: Self.leastDiskMB, most: limits.diskMB, fallback: current?.diskMB)
+        let bandwidth = Bandwidth(
+            egressKbps: try Self.optional(
+                "egress_kbps", egressKbps, in: Bandwidth.range, current: current?.bandwidth?.egressKbps),
+            ingressKbps: try Self.optional(
+                "ingress_kbps", ingressKbps, in: Bandwidth.range, current: current?.bandwidth?.ingressKbps))
+        result.bandwidth = bandwidth.isUnlimited ? nil : bandwidth
+        result.volumeMB = try Self.optional(
+            "volume_mb", volumeMB, in: Resources.volumeRange, current: current?.volumeMB)
         return result
+    }
+
+    private static func optional(
+        _ field: String, _ wanted: Int?, in range: ClosedRange<Int>, current: Int?
+    ) throws(FieldProblem) -> Int? {
+        guard let wanted else { return current }
+        if wanted == 0 { return nil }
+        guard range.contains(wanted) else {
+            throw FieldProblem(
+                field: field, value: String(wanted),
+                expected: "0 (no limit) or a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return wanted
     }
 
     private static func value(

@@ -12,7 +12,8 @@ import Testing
             try ResourceRequest(memoryMB: 9999, cpuMillicores: 9999, diskMB: .max).resolved(for: free).memoryMB == 2048)
         for request in [
             ResourceRequest(memoryMB: 255), ResourceRequest(memoryMB: -1), ResourceRequest(cpuMillicores: 249),
-            ResourceRequest(diskMB: 1023), ResourceRequest(memoryMB: .min),
+            ResourceRequest(diskMB: 1023), ResourceRequest(memoryMB: .min), ResourceRequest(egressKbps: 63),
+            ResourceRequest(ingressKbps: 10_000_001), ResourceRequest(egressKbps: -1), ResourceRequest(volumeMB: 63),
         ] {
             #expect(throws: FieldProblem.self) { try request.resolved(for: free) }
         }
@@ -20,6 +21,12 @@ import Testing
         #expect(
             try ResourceRequest(memoryMB: 512).resolved(for: free, current: current)
                 == Resources(memoryMB: 512, cpuMillicores: 400, diskMB: 2000))
+        let limited = try ResourceRequest(egressKbps: 64, volumeMB: 64).resolved(for: free, current: current)
+        #expect(limited.bandwidth == Bandwidth(egressKbps: 64) && limited.volumeMB == 64)
+        // Left out is kept, 0 is taken away.
+        #expect(try ResourceRequest(memoryMB: 512).resolved(for: free, current: limited).bandwidth?.egressKbps == 64)
+        let lifted = try ResourceRequest(egressKbps: 0, volumeMB: 0).resolved(for: free, current: limited)
+        #expect(lifted.bandwidth == nil && lifted.volumeMB == nil)
     }
 
     @Test func `names`() {

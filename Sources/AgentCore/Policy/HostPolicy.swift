@@ -18,6 +18,8 @@ package struct HostPolicy: Hashable, Sendable {
     package var mostPIDs: Int?
     /// Workloads that are wanted running at once.
     package var mostContainers: Int?
+    /// A workload whose volumes hold more than its `volume_mb` is stopped; else only told.
+    package var stopsOverfull = false
     /// Patterns of names of environment variables.
     package var forbiddenEnvironment: [String] = []
 

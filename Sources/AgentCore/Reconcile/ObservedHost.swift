@@ -20,6 +20,8 @@ package struct ObservedHost: Hashable, Sendable {
     package var volumes: Set<String>
     /// Of these, the ones that another agent made.
     package var foreignVolumes: Set<String>
+    /// MiB in those volumes that are watched, as last measured.
+    package var volumeMB: [String: Int]
     /// Cores: the Engine refuses a limit above them.
     package var cpus: Int
 
@@ -27,7 +29,7 @@ package struct ObservedHost: Hashable, Sendable {
         managed: [ObservedContainer], foreignWriters: [String: [EngineContainerID]],
         images: [String: ImagePresence], runtimes: [String: String], liveRuntimes: Set<String>, volumes: Set<String>,
         cpus: Int, unusableRuntimes: [String: RuntimeTrouble] = [:], diskLimitingRuntimes: Set<String> = [],
-        foreignVolumes: Set<String> = []
+        foreignVolumes: Set<String> = [], volumeMB: [String: Int] = [:]
     ) {
         self.managed = managed
         self.foreignWriters = foreignWriters
@@ -39,6 +41,7 @@ package struct ObservedHost: Hashable, Sendable {
         self.unusableRuntimes = unusableRuntimes
         self.diskLimitingRuntimes = diskLimitingRuntimes
         self.foreignVolumes = foreignVolumes
+        self.volumeMB = volumeMB
     }
 }
 

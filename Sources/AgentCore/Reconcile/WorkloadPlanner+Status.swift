@@ -57,6 +57,7 @@ extension WorkloadPlanner {
             observedGeneration: min(memory.observedGeneration, workload.generation), phase: phase, reason: reason,
             message: message)
         status.restarts = memory.restarts
+        status.volumeUsedMB = volumeUsedMB
         guard let container else { return status }
         status.engineContainer = container.id
         status.imageID = container.imageID
@@ -89,13 +90,20 @@ extension WorkloadPlanner {
         return record.error == nil || record.generation == workload.generation ? record : nil
     }
 
-    /// A replacement begins with an empty writable layer: what was written outside the volumes does not come along.
+    /// What a person should know before it costs them something. A replacement begins with an empty writable layer: what was written outside the volumes does not come along.
     private func warnings(_ container: ObservedContainer) -> [String] {
+        var warnings = layerWarning(container).map { [$0] } ?? []
+        if let limit = workload.spec.resources.volumeMB, let used = volumeUsedMB, used * 10 > limit * 9 {
+            warnings.append("its volumes hold \(used) MiB of the \(limit) allowed")
+        }
+        return warnings
+    }
+
+    private func layerWarning(_ container: ObservedContainer) -> String? {
         guard workload.wish == .running, container.fingerprint != workload.fingerprint,
             let written = container.writableLayerMB, written > 0
-        else { return [] }
-        return [
+        else { return nil }
+        return
             "\(written) MiB written outside the volumes stay behind in \(container.name), which is kept stopped for an hour"
-        ]
     }
 }

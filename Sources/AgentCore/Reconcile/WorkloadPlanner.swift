@@ -86,6 +86,7 @@ package struct WorkloadPlanner {
             if let loose = containers.first(where: { $0.state.isUp && !isAllowed($0) }) {
                 return stop(loose, "the host's owner allows nothing outside a sandbox", phase: .stopping, shown: loose)
             }
+            if let overfull = overfull { return overfull }
             return towardsRunning()
         case .stopped: return towardsStopped()
         case .removed: return towardsRemoved()
@@ -152,6 +153,25 @@ package struct WorkloadPlanner {
         let serving = containers.first(where: \.state.isUp)
         return Decision(
             status: status(.failed, serving ?? shown, reason: "refused_by_host", message: refusal.message))
+    }
+
+    // MARK: volumes
+
+    /// MiB in its volumes; nil where they are not watched or not measured yet.
+    var volumeUsedMB: Int? {
+        guard workload.spec.resources.volumeMB != nil, !observed.volumeMB.isEmpty else { return nil }
+        let own = VolumeMount.name(for: workload.id)
+        let measured = observed.volumeMB.filter { $0.key == own || $0.key.hasPrefix(own + "-") }
+        return measured.isEmpty ? nil : measured.values.reduce(0, +)
+    }
+
+    /// It wrote more than it may, and the host's owner stops what does. The data stays as it is.
+    private var overfull: Decision? {
+        guard policy.stopsOverfull, let limit = workload.spec.resources.volumeMB, let used = volumeUsedMB, used > limit
+        else { return nil }
+        let message = "its volumes hold \(used) MiB, and \(limit) are allowed; raise volume_mb"
+        if let up = containers.first(where: \.state.isUp) { return stop(up, message, phase: .stopping, shown: up) }
+        return Decision(status: status(.failed, shown, reason: "volume_full", message: message))
     }
 
     // MARK: parts

@@ -283,7 +283,10 @@ struct ContainerRoutes: Sendable {
                 "memory_mb", expected: "a whole number of at least \(ResourceRequest.leastMemoryMB)"),
             cpuMillicores: try body.integer(
                 "cpu_shares", expected: "a whole number of at least \(ResourceRequest.leastCPUMillicores)"),
-            diskMB: try body.integer("disk_mb", expected: "a whole number of at least \(ResourceRequest.leastDiskMB)"))
+            diskMB: try body.integer("disk_mb", expected: "a whole number of at least \(ResourceRequest.leastDiskMB)"),
+            egressKbps: try body.integer("egress_kbps", expected: "0 (no limit) or thousands of bits a second"),
+            ingressKbps: try body.integer("ingress_kbps", expected: "0 (no limit) or thousands of bits a second"),
+            volumeMB: try body.integer("volume_mb", expected: "0 (no limit) or a whole number of MiB"))
     }
 
     /// Nil where the id is not one of an agent; 404 where it is a malformed one.

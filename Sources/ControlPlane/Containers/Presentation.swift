@@ -61,6 +61,10 @@ enum Presentation {
             "cpu_shares": .integer(record.spec.resources.cpuMillicores),
             "disk_mb": .integer(record.spec.resources.diskMB),
         ]
+        if let rate = record.spec.resources.bandwidth?.egressKbps { fields["egress_kbps"] = .integer(rate) }
+        if let rate = record.spec.resources.bandwidth?.ingressKbps { fields["ingress_kbps"] = .integer(rate) }
+        if let size = record.spec.resources.volumeMB { fields["volume_mb"] = .integer(size) }
+        if let size = record.observed?.volumeUsedMB { fields["volume_used_mb"] = .integer(size) }
         if let unenforced = record.observed?.unenforced, !unenforced.isEmpty {
             fields["unenforced"] = .object(unenforced.mapValues { .string($0) })
         }

@@ -90,7 +90,21 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
     package var networkSettings: NetworkSettings
     package var hostConfiguration: HostConfiguration
     package var configuration: Configuration
-    package var mounts: [ContainerSummary.Mount]
+    package var mounts: [Mount]
+
+    package struct Mount: Decodable, Hashable, Sendable {
+        package var type: String
+        package var name: String?
+        /// Where it lies on the Engine's host.
+        package var source: String
+        package var destination: String
+        private enum CodingKeys: String, CodingKey {
+            case type = "Type"
+            case name = "Name"
+            case source = "Source"
+            case destination = "Destination"
+        }
+    }
 
     private enum CodingKeys: String, CodingKey {
         case id = "Id"

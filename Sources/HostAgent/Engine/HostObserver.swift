@@ -76,6 +76,9 @@ package actor HostObserver {
     var listed: [String: Bool]?
     /// MiB in the writable layers that were measured.
     var layers: [String: Int] = [:]
+    /// MiB in the volumes that are watched, by name; and why one cannot be measured.
+    var volumeMB: [String: Int] = [:]
+    var volumeProblems: [String: String] = [:]
 
     package init(
         agent: AgentID, link: EngineLink, runtimeNames: [String: String], startDeadline: Milliseconds,
@@ -202,7 +205,7 @@ package actor HostObserver {
             liveRuntimes: Set(findings.filter(\.changesLimitsLive).map(\.engineRuntime)), volumes: needs.volumes,
             cpus: info?.cpus ?? 1, unusableRuntimes: troubles(among: offered),
             diskLimitingRuntimes: Set(findings.filter(\.enforcesDisk).map(\.engineRuntime)),
-            foreignVolumes: foreignVolumes)
+            foreignVolumes: foreignVolumes, volumeMB: volumeMB)
     }
 
     /// Images and volumes of workloads that need a new container.
@@ -354,6 +357,25 @@ package actor HostObserver {
     /// Said with the next look: for this alone there is none.
     func measured(_ id: String, writableLayerMB: Int) {
         if seen[id] != nil { layers[id] = writableLayerMB }
+    }
+
+    /// Volumes of `workloads`, each with where it lies on this host.
+    func volumeFolders(of workloads: Set<WorkloadID>) -> [String: String] {
+        var folders: [String: String] = [:]
+        for container in lastManaged.values where workloads.contains(container.workload) {
+            for mount in seen[container.id.text]?.details.mounts ?? [] where mount.type == "volume" {
+                if let name = mount.name { folders[name] = mount.source }
+            }
+        }
+        return folders
+    }
+
+    /// Replaces what was measured before.
+    func measured(volumeMB: [String: Int], problems: [String: String]) {
+        let isNews = self.volumeMB != volumeMB || volumeProblems != problems
+        self.volumeMB = volumeMB
+        volumeProblems = problems
+        if isNews { doorbell.ring() }
     }
 
     /// True once after the Engine turned out to be another, or to offer something else, than before.

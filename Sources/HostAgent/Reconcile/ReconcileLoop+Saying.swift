@@ -85,6 +85,8 @@ extension ReconcileLoop {
     private func unenforcedLimits() async -> [WorkloadID: [String: String]] {
         guard let lastObserved else { return [:] }
         let findings = await parts.observer.findings
+        let traffic = await parts.shaper.problems
+        let volumes = await parts.observer.volumeProblems
         var result: [WorkloadID: [String: String]] = [:]
         for container in lastObserved.managed where container.state.isUp || result[container.workload] == nil {
             guard let settings = container.settings else { continue }
@@ -93,6 +95,17 @@ extension ReconcileLoop {
                 limits["disk_mb"] =
                     findings.first { $0.engineRuntime == settings.runtime }?.diskProblem
                     ?? "this container was made before its disk could be limited"
+            }
+            if let resources = held.state.workloads[container.workload]?.spec.resources {
+                if let problem = traffic[container.id.text], let wanted = resources.bandwidth {
+                    if wanted.egressKbps != nil { limits["egress_kbps"] = problem }
+                    if wanted.ingressKbps != nil { limits["ingress_kbps"] = problem }
+                }
+                if resources.volumeMB != nil {
+                    limits["volume_mb"] =
+                        volumes[VolumeMount.name(for: container.workload)]
+                        ?? "it is measured now and then, and a write over it goes through"
+                }
             }
             result[container.workload] = limits
         }

@@ -17,6 +17,7 @@ package actor ReconcileLoop {
         var memoryStore: MemoryStore
         var collector: ImageCollector
         var policy: HostPolicy
+        var shaper: TrafficShaper
         var facts: HostFacts
         var time: MonotonicTime
         var eventLoop: any EventLoop
@@ -129,6 +130,7 @@ package actor ReconcileLoop {
             passes += 1
             lastPassFailure = nil
             for (workload, exit) in result.deaths { await died(workload, exit) }
+            await limitTraffic(desired)
             await report(result.plan)
             if await parts.observer.takeInfoChanged() {
                 await parts.mailbox.say(.host(await parts.facts.describe(parts.observer)))

@@ -19,6 +19,8 @@ package struct AgentConfiguration: Sendable {
     package var runtimes: [String: String]
     package var relistSeconds: Int
     package var sampleSeconds: Int
+    /// How often volumes with a limit are measured.
+    package var volumeSeconds: Int
     /// A start that the Engine has not answered by then hangs.
     package var startTimeoutSeconds: Int
     /// What the host's owner allows.
@@ -83,6 +85,7 @@ package struct AgentConfiguration: Sendable {
             runtimes: settings.table("runtimes", default: [RuntimeChoice.runc: "runc", RuntimeChoice.gvisor: "runsc"]),
             relistSeconds: settings.integer("relist_seconds", default: 30, in: 5...3600),
             sampleSeconds: settings.integer("sample_seconds", default: 10, in: 1...300),
+            volumeSeconds: settings.integer("volume_seconds", default: 30, in: 5...86400),
             startTimeoutSeconds: settings.integer("start_timeout_seconds", default: 60, in: 5...600),
             policy: settings.section("policy") { HostPolicy(&$0) },
             nameServers: settings.list("name_servers", expected: "a list of IP addresses") { text in
@@ -124,6 +127,7 @@ extension HostPolicy {
         mostDiskMB = settings.optionalInteger("most_disk_mb", in: 64...16_777_216)
         mostPIDs = settings.optionalInteger("most_pids", in: 16...1_000_000)
         mostContainers = settings.optionalInteger("most_containers", in: 0...100_000)
+        stopsOverfull = settings.flag("stop_overfull", default: false)
         forbiddenEnvironment = settings.list("forbidden_environment")
     }
 }

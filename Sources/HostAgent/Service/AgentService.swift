@@ -19,6 +19,7 @@ package struct AgentService: Service {
     private let watch: EngineEventWatch
     private let sampler: ActivitySampler
     private let layers: WritableLayerWatch
+    private let volumes: VolumeWatch
     private let controlPlane: ControlPlaneLink
     private let group: any EventLoopGroup
     private let log: Logger
@@ -63,12 +64,17 @@ package struct AgentService: Service {
                 mailbox: mailbox, memoryStore: MemoryStore(directory: configuration.stateDirectory),
                 collector: ImageCollector(
                     link: link, ledger: ledger, abovePercent: configuration.collectImagesAbovePercent, log: log),
-                policy: configuration.policy, facts: facts, time: time,
+                policy: configuration.policy,
+                shaper: TrafficShaper(
+                    agent: configuration.agent, engineSocket: configuration.engine.socketPath, time: time),
+                facts: facts, time: time,
                 eventLoop: eventLoop, log: log))
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
         sampler = ActivitySampler(
             observer: observer, mailbox: mailbox, time: time, period: .seconds(configuration.sampleSeconds))
         layers = WritableLayerWatch(link: link, observer: observer)
+        volumes = VolumeWatch(
+            loop: loop, observer: observer, round: .seconds(configuration.volumeSeconds))
         controlPlane = ControlPlaneLink(
             configuration: configuration, loop: loop, observer: observer, mailbox: mailbox, store: store,
             facts: facts, time: time, group: group, log: log)
@@ -112,6 +118,7 @@ package struct AgentService: Service {
             add("loop") { try await loop.run() }
             add("events") { try await watch.run() }
             add("writable layers") { try await layers.run() }
+            add("volumes") { try await volumes.run() }
             add("sampler") { try await sampler.run() }
             add("session") { try await controlPlane.run() }
             add("watchdog") { try await feedWatchdog() }
