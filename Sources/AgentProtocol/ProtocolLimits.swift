@@ -2,6 +2,8 @@
 package enum ProtocolLimits {
     /// The WebSocket subprotocol of this version.
     package static let subprotocol = "berth.agent.v1"
+    /// How that of every version begins.
+    package static let subprotocolFamily = "berth.agent."
     /// Largest WebSocket frame in bytes; a larger one closes with 1009.
     package static let frameBytes = 256 * 1024
     /// Largest message in bytes; a larger one closes with 1009.

@@ -8,6 +8,9 @@ package struct DesiredWorkload: Hashable, Sendable, Codable {
         case removed
     }
 
+    /// With a tombstone: its volumes go too. The only way to remove a volume.
+    package var purgesVolumes: Bool
+
     package var id: WorkloadID
     package var generation: Generation
     package var wish: Wish
@@ -15,7 +18,10 @@ package struct DesiredWorkload: Hashable, Sendable, Codable {
     /// Of the spec; kept, because every pass compares it with each container several times.
     package private(set) var fingerprint: Fingerprint
 
-    package init(id: WorkloadID, generation: Generation, wish: Wish, spec: WorkloadSpec) {
+    package init(
+        id: WorkloadID, generation: Generation, wish: Wish, spec: WorkloadSpec, purgesVolumes: Bool = false
+    ) {
+        self.purgesVolumes = purgesVolumes
         self.id = id
         self.generation = generation
         self.wish = wish
@@ -23,7 +29,7 @@ package struct DesiredWorkload: Hashable, Sendable, Codable {
         fingerprint = spec.fingerprint
     }
 
-    private enum CodingKeys: String, CodingKey { case id, generation, wish, spec }
+    private enum CodingKeys: String, CodingKey { case id, generation, wish, spec, purgesVolumes }
 
     package init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
@@ -31,11 +37,24 @@ package struct DesiredWorkload: Hashable, Sendable, Codable {
             id: try container.decode(WorkloadID.self, forKey: .id),
             generation: try container.decode(Generation.self, forKey: .generation),
             wish: try container.decode(Wish.self, forKey: .wish),
-            spec: try container.decode(WorkloadSpec.self, forKey: .spec))
+            spec: try container.decode(WorkloadSpec.self, forKey: .spec),
+            purgesVolumes: try container.decodeIfPresent(Bool.self, forKey: .purgesVolumes) ?? false)
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(id, forKey: .id)
+        try container.encode(generation, forKey: .generation)
+        try container.encode(wish, forKey: .wish)
+        try container.encode(spec, forKey: .spec)
+        if purgesVolumes { try container.encode(true, forKey: .purgesVolumes) }
     }
 
     /// Nil where the agent can act on it, else why not. A volume must carry this workload's own id.
     package var problem: String? {
+        if purgesVolumes, wish != .removed {
+            return "purgesVolumes: only a workload that is wanted removed can lose its data"
+        }
         if generation < 1 { return "generation: expected 1 or more, found \(generation)" }
         if let problem = spec.problem { return problem }
         let own = VolumeMount.name(for: id)
@@ -66,6 +85,19 @@ package struct DesiredState: Hashable, Sendable, Codable {
         result.revision = revision
         for workload in changed { result.workloads[workload.id] = workload }
         return result
+    }
+
+    /// Workloads whose session is over, and how many seconds later the next one is; nil where none will be.
+    ///
+    /// - Parameter now: seconds since 1970 UTC.
+    package func expired(at now: Double) -> (over: Set<WorkloadID>, nextIn: Double?) {
+        var over: Set<WorkloadID> = []
+        var next: Double?
+        for workload in workloads.values {
+            guard workload.wish == .running, let end = workload.spec.expiresAt else { continue }
+            if end <= now { over.insert(workload.id) } else { next = min(next ?? end, end) }
+        }
+        return (over, next.map { $0 - now })
     }
 
     /// The state without tombstones whose work is done and confirmed.
@@ -99,6 +131,7 @@ package struct DesiredState: Hashable, Sendable, Codable {
             if let volume = workload.spec.resources.volumeMB { hasher.combine(volume) }
             hasher.combine(workload.spec.rollback?.rawValue ?? "")
             hasher.combine(workload.spec.restartLimit)
+            if let end = workload.spec.expiresAt { hasher.combine(Int(end)) }
             if let pull = workload.spec.pull { hasher.combine(pull.rawValue) }
             if let setUp = workload.spec.setUp { hasher.combine(setUp.fingerprint.text) }
             hasher.combine(workload.fingerprint.text)

@@ -4,6 +4,18 @@ package struct SetUp: Hashable, Sendable, Codable {
         case node, python, go, rust, devops
         /// Installs nothing.
         case barebone
+
+        /// For people.
+        package var summary: String {
+            switch self {
+            case .node: "Node.js development (nvm, npm, yarn)"
+            case .python: "Python development (pip, poetry, pyenv)"
+            case .go: "Go development tools"
+            case .rust: "Rust toolchain (rustup, cargo)"
+            case .devops: "Docker's client, kubectl, terraform, ansible"
+            case .barebone: "nothing is installed; the fastest start"
+            }
+        }
     }
 
     package struct Shell: Hashable, Sendable, Codable {

@@ -26,12 +26,15 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
     package var setUp: SetUp?
     /// Nil means `missing`.
     package var pull: PullPolicy?
+    /// Seconds since 1970 UTC, by the control plane's clock, at which its session ends: it is stopped then. Nil: never.
+    package var expiresAt: Double?
 
     package init(
         name: String, image: String, runtime: RuntimeChoice = .init(), resources: Resources = .init(),
         command: [String]? = nil, environment: [String: String] = [:], labels: [String: String] = [:],
         volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10,
-        rollback: RollbackRule? = nil, restartLimit: Int? = nil, setUp: SetUp? = nil, pull: PullPolicy? = nil
+        rollback: RollbackRule? = nil, restartLimit: Int? = nil, setUp: SetUp? = nil, pull: PullPolicy? = nil,
+        expiresAt: Double? = nil
     ) {
         self.name = name
         self.image = image
@@ -47,6 +50,7 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         self.restartLimit = restartLimit
         self.setUp = setUp
         self.pull = pull
+        self.expiresAt = expiresAt
     }
 
     /// Everything that an engine container cannot change after its creation. A container with another fingerprint is
@@ -84,6 +88,9 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         }
         if let problem = resources.problem { return problem }
         if let problem = setUp?.problem { return problem }
+        if let expiresAt, !(0...253_402_300_799).contains(expiresAt) {
+            return "expires_at: expected a moment before the year 10000"
+        }
         if !(0...600).contains(stopGraceSeconds) { return "stop_grace_seconds: expected 0 to 600" }
         if let restartLimit, !(1...1_000_000).contains(restartLimit) {
             return "restart_limit: expected 1 to 1000000, found \(restartLimit)"

@@ -74,6 +74,8 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
     /// MiB that the container has written outside its volumes, rounded up: what a replacement would leave behind. Nil
     /// where it was not measured yet.
     package var writableLayerMB: Int?
+    /// Of a removed workload: its volumes are gone too. Nil where that was not asked for.
+    package var isPurged: Bool?
     /// MiB in its volumes, rounded up; nil where that is not watched or not measured yet.
     package var volumeUsedMB: Int?
     /// What a person should know before it costs them something.
@@ -88,7 +90,7 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
         address: String? = nil, exitCode: Int? = nil, outOfMemory: Bool = false, restarts: Int = 0,
         volumeKept: Bool? = nil, since: Double = 0, startedAt: Double? = nil, unenforced: [String: String] = [:],
         writableLayerMB: Int? = nil, warnings: [String] = [], roleError: String? = nil,
-        volumeUsedMB: Int? = nil
+        volumeUsedMB: Int? = nil, isPurged: Bool? = nil
     ) {
         self.workload = workload
         self.generation = generation
@@ -110,6 +112,7 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
         self.warnings = warnings
         self.roleError = roleError
         self.volumeUsedMB = volumeUsedMB
+        self.isPurged = isPurged
     }
 
     /// What a peer of another version does not say is as good as not known.
@@ -130,7 +133,8 @@ package struct WorkloadStatus: Hashable, Sendable, Codable {
             volumeKept: try optional(.volumeKept), since: try optional(.since) ?? 0,
             startedAt: try optional(.startedAt), unenforced: try optional(.unenforced) ?? [:],
             writableLayerMB: try optional(.writableLayerMB), warnings: try optional(.warnings) ?? [],
-            roleError: try optional(.roleError), volumeUsedMB: try optional(.volumeUsedMB))
+            roleError: try optional(.roleError), volumeUsedMB: try optional(.volumeUsedMB),
+            isPurged: try optional(.isPurged))
     }
 
     /// Equal apart from the moment: nothing worth sending again.

@@ -3,6 +3,23 @@ package enum ImageCatalogue {
     /// The documented names, in the documented order; `custom` stands for any reference.
     package static let supported = ["ubuntu:24.04", "debian:bookworm", "alpine:latest", "archlinux:latest", "custom"]
 
+    package struct Entry: Hashable, Sendable {
+        package var name: String
+        package var description: String
+        package var aliases: [String]
+    }
+
+    /// As `supported`, for people.
+    package static let entries: [Entry] = zip(
+        supported,
+        ["Ubuntu 24.04 LTS", "Debian 12", "Alpine Linux", "Arch Linux", "any image reference, in custom_image"]
+    ).map { name, description in
+        Entry(name: name, description: description, aliases: aliases.filter { $0.value == name }.map(\.key))
+    }
+
+    /// Only hosts that can run them take them, and only for whom may have them.
+    package static let macOS = ["macos", "macos-legacy"]
+
     private static let aliases = [
         "ubuntu": "ubuntu:24.04", "debian": "debian:bookworm", "alpine": "alpine:latest",
         "archlinux": "archlinux:latest",

@@ -8,21 +8,21 @@ package enum Tier: String, Hashable, Sendable, Codable, CaseIterable {
         package var memoryMB: Int
         package var diskMB: Int
         package var containers: Int
-        /// Nil for sessions without an end.
-        package var sessionSeconds: Int?
     }
 
+    /// Whose containers run for a time and then stop.
+    package var hasSessions: Bool { self == .guest || self == .free }
+
     package var limits: Limits {
-        let session = 50 * 3600
         switch self {
         case .guest:
-            return Limits(cpuMillicores: 500, memoryMB: 512, diskMB: 2048, containers: 1, sessionSeconds: session)
+            return Limits(cpuMillicores: 500, memoryMB: 512, diskMB: 2048, containers: 1)
         case .free:
-            return Limits(cpuMillicores: 2000, memoryMB: 2048, diskMB: 10240, containers: 5, sessionSeconds: session)
+            return Limits(cpuMillicores: 2000, memoryMB: 2048, diskMB: 10240, containers: 5)
         case .pro:
-            return Limits(cpuMillicores: 4000, memoryMB: 4096, diskMB: 20480, containers: 10, sessionSeconds: nil)
+            return Limits(cpuMillicores: 4000, memoryMB: 4096, diskMB: 20480, containers: 10)
         case .enterprise:
-            return Limits(cpuMillicores: 8000, memoryMB: 8192, diskMB: 51200, containers: 25, sessionSeconds: nil)
+            return Limits(cpuMillicores: 8000, memoryMB: 8192, diskMB: 51200, containers: 25)
         }
     }
 }

@@ -49,6 +49,40 @@ package struct TokenRecord: Hashable, Sendable {
     }
 }
 
+/// One change that somebody asked for.
+package struct AuditRecord: Hashable, Sendable {
+    /// Ascending; 0 where it is not stored yet.
+    package var number: Int
+    package var at: Double
+    package var userID: String
+    /// As it was then.
+    package var userName: String
+    package var tokenID: String
+    /// Of the client, as far as trusted proxies tell it.
+    package var address: String
+    /// Method and route.
+    package var action: String
+    /// The id in the route.
+    package var object: String?
+    /// Of the answer.
+    package var status: Int
+
+    package init(
+        number: Int = 0, at: Double, userID: String, userName: String, tokenID: String, address: String,
+        action: String, object: String?, status: Int
+    ) {
+        self.number = number
+        self.at = at
+        self.userID = userID
+        self.userName = userName
+        self.tokenID = tokenID
+        self.address = address
+        self.action = action
+        self.object = object
+        self.status = status
+    }
+}
+
 /// A host as it was registered and last described itself.
 package struct AgentRecord: Hashable, Sendable {
     package var id: AgentID
@@ -65,11 +99,13 @@ package struct AgentRecord: Hashable, Sendable {
     package var lastSeenAt: Double
     /// Since when two processes were seen to use this identity; nil where that is not so.
     package var frozenAt: Double?
+    /// Stopped and deleted only after a code of its owner's second factor.
+    package var isLocked: Bool
 
     package init(
         id: AgentID, userID: String, name: String, details: String, tags: [String], isShared: Bool,
         host: HostDescription, revision: Revision = .none, epoch: Int = 0, createdAt: Double, lastSeenAt: Double,
-        frozenAt: Double? = nil
+        frozenAt: Double? = nil, isLocked: Bool = false
     ) {
         self.id = id
         self.userID = userID
@@ -83,6 +119,7 @@ package struct AgentRecord: Hashable, Sendable {
         self.createdAt = createdAt
         self.lastSeenAt = lastSeenAt
         self.frozenAt = frozenAt
+        self.isLocked = isLocked
     }
 }
 
@@ -105,12 +142,16 @@ package struct ContainerRecord: Hashable, Sendable {
     package var createdAt: Double
     package var lastUsedAt: Double
     package var deletedAt: Double?
+    /// Its volumes are to go, or have gone: it cannot be restored.
+    package var isPurged: Bool
+    /// Changed only after a code of its owner's second factor.
+    package var isLocked: Bool
 
     package init(
         id: WorkloadID, userID: String, agent: AgentID? = nil, image: String, role: String,
         generation: Generation = 1, wish: DesiredWorkload.Wish = .running, spec: WorkloadSpec,
         observed: WorkloadStatus? = nil, everRan: Bool = false, placement: String? = nil, createdAt: Double,
-        lastUsedAt: Double, deletedAt: Double? = nil
+        lastUsedAt: Double, deletedAt: Double? = nil, isPurged: Bool = false, isLocked: Bool = false
     ) {
         self.id = id
         self.userID = userID
@@ -126,10 +167,12 @@ package struct ContainerRecord: Hashable, Sendable {
         self.createdAt = createdAt
         self.lastUsedAt = lastUsedAt
         self.deletedAt = deletedAt
+        self.isPurged = isPurged
+        self.isLocked = isLocked
     }
 
     package var desired: DesiredWorkload {
-        DesiredWorkload(id: id, generation: generation, wish: wish, spec: spec)
+        DesiredWorkload(id: id, generation: generation, wish: wish, spec: spec, purgesVolumes: isPurged)
     }
 
     package var status: PresentedStatus { .of(wish: wish, observed: observed, everRan: everRan) }

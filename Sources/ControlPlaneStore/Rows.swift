@@ -49,7 +49,7 @@ enum Rows {
             tags: (try? value(row["tags"])) ?? [], isShared: row["is_shared"],
             host: (try? value(row["host"])) ?? HostDescription(), revision: Revision(row["revision"]),
             epoch: row["epoch"], createdAt: row["created_at"], lastSeenAt: row["last_seen_at"],
-            frozenAt: row["frozen_at"])
+            frozenAt: row["frozen_at"], isLocked: row["mfa_locked"])
     }
 
     static func container(_ row: Row) throws -> ContainerRecord {
@@ -61,7 +61,7 @@ enum Rows {
             generation: row["generation"], wish: DesiredWorkload.Wish(rawValue: row["wish"]) ?? .stopped,
             spec: try value(row["spec"]), observed: try observed.map { try value($0) }, everRan: row["ever_ran"],
             placement: row["placement"], createdAt: row["created_at"], lastUsedAt: row["last_used_at"],
-            deletedAt: row["deleted_at"])
+            deletedAt: row["deleted_at"], isPurged: row["purges"], isLocked: row["mfa_locked"])
     }
 
     /// Raises the revision of an agent's desired state; rows that carry the new one are what changed with it.

@@ -52,15 +52,16 @@ extension SQLiteStore {
             try database.execute(
                 sql: """
                     INSERT INTO container (id, user_id, agent_id, name, image, role, generation, wish, spec, memory_mb,
-                        cpu_millicores, changed_revision, ever_ran, placement, wanted_agent_id, idempotency_key, created_at, last_used_at)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        cpu_millicores, changed_revision, ever_ran, placement, wanted_agent_id, idempotency_key, created_at, last_used_at,
+                        expires_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     """,
                 arguments: [
                     placed.id.text, placed.userID, placed.agent?.text, placed.spec.name, placed.image, placed.role,
                     placed.generation, placed.wish.rawValue, try Rows.json(placed.spec), placed.spec.resources.memoryMB,
                     placed.spec.resources.cpuMillicores, revision, false, placed.placement, wanted?.text,
                     idempotencyKey,
-                    placed.createdAt, placed.lastUsedAt,
+                    placed.createdAt, placed.lastUsedAt, placed.spec.expiresAt,
                 ])
             return .created(placed)
         }
@@ -249,15 +250,19 @@ extension SQLiteStore {
                     latest.generation, max(latest.observedGeneration, before?.observedGeneration ?? 0))
                 container.observed = latest
                 container.everRan = container.everRan || status.startedAt != nil
+                // An agent that does not know how to let go of volumes does not say that it did: it is told again.
                 let isRemoved =
                     status.phase == .removed && container.wish == .removed && status.generation == container.generation
+                    && (!container.isPurged || status.isPurged == true)
                 try database.execute(
                     sql: """
                         UPDATE container SET observed = ?, engine_id = ?, ever_ran = ?,
-                            removed_at = CASE WHEN ? THEN ? ELSE removed_at END WHERE id = ?
+                            removed_at = CASE WHEN ? THEN ? ELSE removed_at END,
+                            purged_at = CASE WHEN ? THEN ? ELSE purged_at END WHERE id = ?
                         """,
                     arguments: [
                         try Rows.json(latest), latest.engineContainer?.text, container.everRan, isRemoved, now,
+                        isRemoved && container.isPurged, now,
                         status.workload.text,
                     ])
                 changes.append(StatusChange(before: before, container: container))

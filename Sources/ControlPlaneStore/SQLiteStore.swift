@@ -151,6 +151,21 @@ package struct SQLiteStore: Sendable {
         }
     }
 
+    /// What is nil stays. Nil where there is no such agent.
+    package func update(_ id: AgentID, name: String?, details: String?, tags: [String]?) async throws -> AgentRecord? {
+        let tags = try tags.map { try Rows.json($0) }
+        return try await pool.write { database in
+            try database.execute(
+                sql: """
+                    UPDATE agent SET name = COALESCE(?, name), details = COALESCE(?, details), tags = COALESCE(?, tags)
+                    WHERE id = ? AND deleted_at IS NULL
+                    """, arguments: [name, details, tags, id.text])
+            return try Row.fetchOne(
+                database, sql: "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", arguments: [id.text]
+            ).map(Rows.agent)
+        }
+    }
+
     /// Its tokens are void from the same moment. Its containers stay where they are, on the host.
     package func deleteAgent(_ id: AgentID, now: Double) async throws {
         try await pool.write { database in

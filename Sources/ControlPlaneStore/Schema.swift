@@ -94,6 +94,42 @@ enum Schema {
                 table.add(column: "frozen_at", .double)
             }
         }
+        migrator.registerMigration("3 audit, retention, second factor") { database in
+            try database.create(table: "audit") { table in
+                table.autoIncrementedPrimaryKey("id")
+                table.column("at", .double).notNull().indexed()
+                // No references: what was done stays known when its doer is gone.
+                table.column("user_id", .text).notNull()
+                table.column("user_name", .text).notNull()
+                table.column("token_id", .text).notNull()
+                table.column("address", .text).notNull()
+                table.column("action", .text).notNull()
+                table.column("object", .text)
+                table.column("status", .integer).notNull()
+            }
+            try database.alter(table: "user") { table in
+                table.add(column: "totp_secret", .text)
+                table.add(column: "totp_confirmed", .boolean).notNull().defaults(to: false)
+                // The last step whose code was used: a code is good once.
+                table.add(column: "totp_last_step", .integer).notNull().defaults(to: 0)
+            }
+            try database.alter(table: "container") { table in
+                table.add(column: "mfa_locked", .boolean).notNull().defaults(to: false)
+                // From then on its volumes are to go, and nothing brings it back.
+                table.add(column: "purges", .boolean).notNull().defaults(to: false)
+                // Set when the agent has confirmed that they are gone.
+                table.add(column: "purged_at", .double)
+                table.add(column: "expires_at", .double)
+            }
+            try database.alter(table: "agent") { table in
+                table.add(column: "mfa_locked", .boolean).notNull().defaults(to: false)
+            }
+            try database.execute(
+                sql: """
+                    CREATE INDEX container_expiry ON container(expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
+                    CREATE INDEX container_deleted ON container(deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+                    """)
+        }
         return migrator
     }
 }

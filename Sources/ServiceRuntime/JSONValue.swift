@@ -56,6 +56,12 @@ package enum JSONValue: Hashable, Sendable, Codable {
         return text.count > 80 ? text.prefix(79) + "…" : text
     }
 
+    /// Nil where it is no text.
+    package var text: String? {
+        if case .string(let text) = self { return text }
+        return nil
+    }
+
     package subscript(key: String) -> JSONValue? {
         if case .object(let fields) = self { return fields[key] }
         return nil

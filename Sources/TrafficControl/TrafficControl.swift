@@ -97,8 +97,8 @@ package struct TrafficControl: ~Copyable {
             options.attribute(1) { parameters in
                 parameters.rate(bytes)
                 parameters.rate(0)
-                // Bytes that wait: a tenth of a second.
-                parameters.append(max(64 * 1024, bytes / 10))
+                // Bytes that wait: a fifth of a second. With less, what TCP loses and sends again comes off its rate.
+                parameters.append(max(128 * 1024, bytes / 5))
                 // Taken from the attribute below.
                 parameters.append(UInt32(0))
                 parameters.append(UInt32(0))

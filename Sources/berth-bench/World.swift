@@ -24,6 +24,7 @@ final class World: Sendable {
         folder = NSTemporaryDirectory() + "berth-bench-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         let database = "sqlite:\(folder)/db"
+        for kind in ["CREATES", "OPERATIONS", "LISTS"] { setenv("BERTH_\(kind)_PER_MINUTE", "0", 1) }
         server = try Self.start(
             "\(binaries)/berth-server",
             ["serve", "--listen", "127.0.0.1:0", "--database", database, "--admin-token-file", "\(folder)/token"],

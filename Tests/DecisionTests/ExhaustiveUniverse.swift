@@ -23,7 +23,9 @@ import Testing
             [DesiredWorkload(id: id, generation: 1, wish: .running, spec: specs[0])], host: host)
         if isRunning { world.settle(rounds: 5) }
         let wishes: [Happening] =
-            specs.map { .wish(id, .running, $0) } + [.wish(id, .stopped, nil), .wish(id, .removed, nil)]
+            specs.map { .wish(id, .running, $0) } + [
+                .wish(id, .stopped, nil), .wish(id, .removed, nil), .purge(id), .restore(id),
+            ]
         return await Exploration(from: world, choices: Self.passes + Self.hands + wishes + more, depth: depth)
     }
 

@@ -83,6 +83,17 @@ package struct ReconcileWorld: Hashable, Sendable {
             withContainer(pick) { host, id in host.byHand(id) { $0.isConnected = false } }
         case .imageIsRemoved(let image): host.images[image] = nil
         case .imageBreaks(let image, let how): host.broken[image] = how
+        case .purge(let id):
+            guard var next = desired.workloads[id], next.wish == .removed, !next.purgesVolumes else { return }
+            next.purgesVolumes = true
+            next.generation += 1
+            desired = desired.applying([next], resultingIn: desired.revision.next)
+        case .restore(let id):
+            // As a control plane does it: not once the data is to go.
+            guard var next = desired.workloads[id], next.wish == .removed, !next.purgesVolumes else { return }
+            next.wish = .running
+            next.generation += 1
+            desired = desired.applying([next], resultingIn: desired.revision.next)
         case .wish(let id, let wish, let spec):
             guard let current = desired.workloads[id] else { return }
             // A tombstone is never undone.
@@ -211,13 +222,19 @@ package struct ReconcileWorld: Hashable, Sendable {
             return fits ? nil : "generation \(wanted.generation) is called carried out, and nothing of it runs"
         case .running: return nil
         case .stopped: return up.isEmpty ? nil : "called stopped while \(up[0].name) runs"
+        case .removed where wanted.purgesVolumes:
+            let left = host.volumes.filter { $0.hasPrefix(VolumeMount.name(for: wanted.id)) }
+            return own.isEmpty && left.isEmpty ? nil : "called purged while \(own.map(\.name)) \(left) are there"
         case .removed: return own.isEmpty ? nil : "called removed while \(own[0].name) is there"
         }
     }
 
     private mutating func check() {
+        // Only what somebody said is to go may go.
+        let doomed = desired.workloads.values.filter(\.purgesVolumes).map { VolumeMount.name(for: $0.id) }
+        let kept = everSeenVolumes.filter { volume in !doomed.contains { volume.hasPrefix($0) } }
         for property in SafetyProperty.allCases {
-            if let problem = property.problem(host, ever: everSeenVolumes, foreign: foreign) {
+            if let problem = property.problem(host, ever: kept, foreign: foreign) {
                 broken.append("\(property.rawValue): \(problem)")
             }
         }
@@ -274,6 +291,8 @@ package enum Happening: Hashable, Sendable {
     case imageIsRemoved(String)
     case imageBreaks(String, SimulatedHost.Breakage?)
     case wish(WorkloadID, DesiredWorkload.Wish, WorkloadSpec?)
+    case purge(WorkloadID)
+    case restore(WorkloadID)
 
     package var told: String {
         switch self {
@@ -292,6 +311,8 @@ package enum Happening: Hashable, Sendable {
         case .disconnectedByHand(let pick): "container \(pick) is taken off its network by hand"
         case .imageIsRemoved(let image): "image \(image) is removed by hand"
         case .imageBreaks(let image, let how): "image \(image) now \(how?.rawValue ?? "works")"
+        case .purge(let id): "the data of \(id.text.prefix(4)) is to go"
+        case .restore(let id): "\(id.text.prefix(4)) is restored"
         case .wish(let id, let wish, let spec):
             "workload \(id.text.prefix(4)) is wanted \(wish.rawValue)\(spec.map { ", image \($0.image), \($0.resources.memoryMB) MB" } ?? "")"
         }

@@ -53,7 +53,7 @@ package struct Schedule: Sendable {
     private static func happening(_ random: inout SplitMix) -> Happening {
         let pick = Int.random(in: 0..<6, using: &random)
         let id = Bool.random(using: &random) ? stateful : stateless
-        switch Int.random(in: 0..<18, using: &random) {
+        switch Int.random(in: 0..<20, using: &random) {
         case 0: return .agentIsKilled
         case 1: return .agentLosesItsFile
         case 2: return .engineRestarts
@@ -78,6 +78,7 @@ package struct Schedule: Sendable {
                     rollback: [nil, .always].randomElement(using: &random)!))
         case 15: return .wish(id, [.running, .stopped].randomElement(using: &random)!, nil)
         case 16 where Int.random(in: 0..<4, using: &random) == 0: return .wish(id, .removed, nil)
+        case 17: return Bool.random(using: &random) ? .restore(id) : .purge(id)
         default: return .timePasses(.seconds([1, 11, 400, 4000].randomElement(using: &random)!))
         }
     }

@@ -28,7 +28,12 @@ extension SimulatedHost {
         }
         return ObservedHost(
             managed: managed, foreignWriters: writers, images: known,
-            runtimes: ["runc": "runc", "gvisor": "runsc"], liveRuntimes: ["runc"], volumes: volumes, cpus: 2)
+            runtimes: ["runc": "runc", "gvisor": "runsc"], liveRuntimes: ["runc"], volumes: volumes, cpus: 2,
+            ownVolumes: Dictionary(
+                uniqueKeysWithValues: desired.workloads.keys.map { id in
+                    let own = VolumeMount.name(for: id)
+                    return (id, volumes.filter { $0 == own || $0.hasPrefix(own + "-") }.sorted())
+                }))
     }
 
     private func observed(_ container: Container) -> ObservedContainer? {
@@ -110,6 +115,7 @@ extension SimulatedHost {
             case .setUp: break
             case .endProcesses(let id): endProcesses(id.text)
             case .remove(let id): try remove(id.text)
+            case .removeVolume(let name): try removeVolume(name)
             }
             return .succeeded
         } catch {
@@ -119,7 +125,7 @@ extension SimulatedHost {
 
     private static func result(of action: Step.Action, _ refusal: Refusal) -> StepOutcome.Result {
         switch (action, refusal.status) {
-        case (.stop, 404), (.remove, 404): .succeeded
+        case (.stop, 404), (.remove, 404), (.removeVolume, 404): .succeeded
         case (_, 404) where action.names != nil: .superseded
         case (.create, 409), (.remove, 409): .superseded
         default:
@@ -135,7 +141,7 @@ extension Step.Action {
     /// The engine container that the step is about; nil where there is none yet.
     package var names: EngineContainerID? {
         switch self {
-        case .pull, .create: nil
+        case .pull, .create, .removeVolume: nil
         case .start(let id), .stop(let id, _), .update(let id, _), .connect(let id), .setUp(let id, _),
             .endProcesses(let id), .remove(let id):
             id
@@ -154,6 +160,7 @@ extension Step.Action {
         case .setUp(let id, _): "set up \(id.text.suffix(3))"
         case .endProcesses(let id): "end the processes of \(id.text.suffix(3))"
         case .remove(let id): "remove \(id.text.suffix(3))"
+        case .removeVolume(let name): "remove volume \(name)"
         }
     }
 }

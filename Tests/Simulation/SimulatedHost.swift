@@ -251,6 +251,15 @@ package struct SimulatedHost: Hashable, Sendable {
         containers[id] = nil
     }
 
+    package mutating func removeVolume(_ name: String) throws(Refusal) {
+        guard volumes.contains(name) else { throw Refusal(status: 404, message: "no such volume: \(name)") }
+        if let user = containers.values.first(where: { $0.mounts.contains { $0.volume == name } }) {
+            throw Refusal(status: 409, message: "volume is in use by \(user.name)")
+        }
+        changes += 1
+        volumes.remove(name)
+    }
+
     /// Kills whatever is in the container's cgroup: a start that hangs comes back with an error.
     package mutating func endProcesses(_ id: String) {
         changes += 1

@@ -19,6 +19,8 @@ package struct DesiredStateIntake: Sendable {
     }
 
     private var confirmedRemoval: Revision?
+    /// More workloads than this lose their data at once only after a confirmation.
+    private static let mostPurges = 10
 
     package init() {}
 
@@ -105,6 +107,13 @@ package struct DesiredStateIntake: Sendable {
         guard confirmedRemoval != next.state.revision else { return .store(next, nacks: nacks) }
         let doomed = running.filter {
             next.state.workloads[$0]?.wish == .removed && held.workloads[$0]?.wish != .removed
+        }
+        // Data that goes with them does not come back.
+        let purged = next.state.workloads.values.filter {
+            $0.purgesVolumes && held.workloads[$0.id]?.purgesVolumes != true
+        }
+        if purged.count > Self.mostPurges {
+            return .askToConfirm(.init(revision: next.state.revision, workloads: purged.map(\.id).sorted()))
         }
         let mostWithoutAsking = max(3, running.count * 3 / 10)
         if doomed.count > mostWithoutAsking || (doomed.count == running.count && running.count > 1) {

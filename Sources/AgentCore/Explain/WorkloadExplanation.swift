@@ -78,7 +78,7 @@ extension Planner {
     /// Nil where nobody wants anything of such a workload.
     package static func explain(
         _ id: WorkloadID, desired: DesiredState, observed: ObservedHost, memory: ReconcileMemory,
-        now: MonotonicInstant, policy: HostPolicy = HostPolicy()
+        now: MonotonicInstant, policy: HostPolicy = HostPolicy(), expired: Set<WorkloadID> = []
     ) -> WorkloadExplanation? {
         guard let workload = desired.workloads[id] else { return nil }
         let containers = observed.managed.filter { $0.workload == id }.sorted { $0.name < $1.name }
@@ -86,7 +86,7 @@ extension Planner {
             workload: workload, containers: containers, observed: observed, memory: memory.memory(of: workload),
             inFlight: memory.inFlight[id], lateCreateUntil: memory.lateCreates[id], now: now, setUps: memory.setUps,
             policy: policy,
-            isSurplus: policy.surplus(of: desired, observed: observed).contains(id))
+            isSurplus: policy.surplus(of: desired, observed: observed).contains(id), isExpired: expired.contains(id))
         let decision = planner.decide()
         let own = memory.memory(of: workload)
         return WorkloadExplanation(
@@ -167,6 +167,7 @@ extension Step.Action {
             "set up \(id.text.prefix(12)) \(setUp.environment.keys.sorted().map { "\($0.dropFirst(6).lowercased())=\(setUp.environment[$0] ?? "")" }.joined(separator: " "))"
         case .endProcesses(let id): "kill what is left in the cgroup of \(id.text.prefix(12))"
         case .remove(let id): "remove \(id.text.prefix(12)), volumes kept"
+        case .removeVolume(let name): "remove volume \(name)"
         }
     }
 }

@@ -20,6 +20,8 @@ package struct ObservedHost: Hashable, Sendable {
     package var volumes: Set<String>
     /// Of these, the ones that another agent made.
     package var foreignVolumes: Set<String>
+    /// Names of the volumes that this agent made, by the workload in their label; nil where that was not looked up.
+    package var ownVolumes: [WorkloadID: [String]]?
     /// MiB in those volumes that are watched, as last measured.
     package var volumeMB: [String: Int]
     /// Cores: the Engine refuses a limit above them.
@@ -29,7 +31,8 @@ package struct ObservedHost: Hashable, Sendable {
         managed: [ObservedContainer], foreignWriters: [String: [EngineContainerID]],
         images: [String: ImagePresence], runtimes: [String: String], liveRuntimes: Set<String>, volumes: Set<String>,
         cpus: Int, unusableRuntimes: [String: RuntimeTrouble] = [:], diskLimitingRuntimes: Set<String> = [],
-        foreignVolumes: Set<String> = [], volumeMB: [String: Int] = [:]
+        foreignVolumes: Set<String> = [], volumeMB: [String: Int] = [:],
+        ownVolumes: [WorkloadID: [String]]? = nil
     ) {
         self.managed = managed
         self.foreignWriters = foreignWriters
@@ -42,6 +45,7 @@ package struct ObservedHost: Hashable, Sendable {
         self.diskLimitingRuntimes = diskLimitingRuntimes
         self.foreignVolumes = foreignVolumes
         self.volumeMB = volumeMB
+        self.ownVolumes = ownVolumes
     }
 }
 

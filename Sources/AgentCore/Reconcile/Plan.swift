@@ -43,6 +43,8 @@ package struct Step: Hashable, Sendable {
         case endProcesses(EngineContainerID)
         /// Never with its volumes: `v=1` is not a thing this system can say.
         case remove(EngineContainerID)
+        /// Of a workload whose tombstone says so, and of no other.
+        case removeVolume(String)
     }
 
     package var workload: WorkloadID

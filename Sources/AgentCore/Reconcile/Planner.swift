@@ -12,9 +12,10 @@ package enum Planner {
     ///   - observed: one complete look at the Engine.
     ///   - memory: with the deaths of this look already counted (`ReconcileMemory.noticing`).
     ///   - policy: what the owner of the host allows.
+    ///   - expired: workloads whose session is over.
     package static func plan(
         desired: DesiredState, observed: ObservedHost, memory: ReconcileMemory, now: MonotonicInstant,
-        policy: HostPolicy = HostPolicy()
+        policy: HostPolicy = HostPolicy(), expired: Set<WorkloadID> = []
     ) -> Plan {
         var plan = Plan()
         let containers = Dictionary(grouping: observed.managed, by: \.workload)
@@ -27,7 +28,7 @@ package enum Planner {
                 workload: workload, containers: containers[id] ?? [], observed: observed,
                 memory: memory.memory(of: workload), inFlight: memory.inFlight[id],
                 lateCreateUntil: memory.lateCreates[id], now: now, setUps: memory.setUps, policy: policy,
-                isSurplus: surplus.contains(id)
+                isSurplus: surplus.contains(id), isExpired: expired.contains(id)
             ).decide()
             plan.statuses.append(decision.status)
             if decision.cancelsInFlight { plan.cancellations.append(id) }
@@ -61,7 +62,7 @@ package enum Planner {
         case .stop, .endProcesses, .connect: 1
         case .update, .create: 2
         case .pull, .setUp: 3
-        case .remove: 4
+        case .remove, .removeVolume: 4
         }
     }
 }
@@ -73,7 +74,7 @@ extension Step {
     package var isLaunch: Bool {
         switch action {
         case .create, .start: true
-        case .pull, .stop, .update, .connect, .setUp, .endProcesses, .remove: false
+        case .pull, .stop, .update, .connect, .setUp, .endProcesses, .remove, .removeVolume: false
         }
     }
 }

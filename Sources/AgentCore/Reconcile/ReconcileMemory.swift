@@ -193,7 +193,7 @@ extension ReconcileMemory.WorkloadMemory {
     package func notBefore(_ action: Step.Action) -> MonotonicInstant? {
         switch action {
         case .stop, .endProcesses: stopping.notBefore
-        case .remove: tidying.notBefore
+        case .remove, .removeVolume: tidying.notBefore
         case .pull, .create, .start, .update, .connect, .setUp: notBefore
         }
     }
@@ -201,7 +201,7 @@ extension ReconcileMemory.WorkloadMemory {
     fileprivate mutating func wait(until moment: MonotonicInstant, for action: Step.Action) {
         switch action {
         case .stop, .endProcesses: stopping.notBefore = moment
-        case .remove: tidying.notBefore = moment
+        case .remove, .removeVolume: tidying.notBefore = moment
         case .pull, .create, .start, .update, .connect, .setUp: notBefore = moment
         }
     }
@@ -231,7 +231,7 @@ extension ReconcileMemory.WorkloadMemory {
         case .endProcesses(let id):
             stopping = Gate()
             if hungStart == id { hungStart = nil }
-        case .remove: tidying = Gate()
+        case .remove, .removeVolume: tidying = Gate()
         case .pull(let image):
             hasPulled = true
             if image == pinned?.digest { pinned?.wasPulledAgain = true }
@@ -252,7 +252,7 @@ extension ReconcileMemory.WorkloadMemory {
             stopping.notBefore = now + delay(stopping.failures)
             lastFailure = failure
             return
-        case .remove:
+        case .remove, .removeVolume:
             tidying.failures += 1
             tidying.notBefore = now + delay(tidying.failures)
             lastFailure = failure

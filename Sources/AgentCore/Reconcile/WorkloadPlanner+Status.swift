@@ -19,7 +19,7 @@ extension WorkloadPlanner {
             cancels = workload.wish != .running || step.generation != workload.generation
         case .endProcesses: phase = workload.wish == .running ? .waiting : .stopping
         case .update(let id, _), .connect(let id): phase = isUp(id) ? .running : .starting
-        case .remove: phase = workload.wish == .removed ? .stopping : .waiting
+        case .remove, .removeVolume: phase = workload.wish == .removed ? .stopping : .waiting
         }
         // Tidying up beside a container that serves is nothing its user needs to see.
         let serving = containers.first(where: \.state.isUp)

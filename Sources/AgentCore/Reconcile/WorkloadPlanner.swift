@@ -24,6 +24,8 @@ package struct WorkloadPlanner {
     var policy = HostPolicy()
     /// More workloads are wanted than the owner of the host allows, and this is one of those beyond.
     var isSurplus = false
+    /// Its session is over: it is stopped, whatever is wanted of it.
+    var isExpired = false
 
     /// A new container must have been up this long before anything of the old ones is removed.
     package static let verifyFor = Milliseconds.seconds(10)
@@ -82,6 +84,7 @@ package struct WorkloadPlanner {
         }
         switch workload.wish {
         case .running:
+            if isExpired { return ended() }
             if let refusal { return refused(refusal) }
             if let loose = containers.first(where: { $0.state.isUp && !isAllowed($0) }) {
                 return stop(loose, "the host's owner allows nothing outside a sandbox", phase: .stopping, shown: loose)
@@ -102,7 +105,28 @@ package struct WorkloadPlanner {
         return Decision(status: carriedOut(status(.stopped, shown)))
     }
 
+    private func ended() -> Decision {
+        if let up = containers.first(where: \.state.isUp) {
+            return stop(up, "its session is over", phase: .stopping, shown: up)
+        }
+        return Decision(status: status(.stopped, shown, reason: "session_expired", message: "its session is over"))
+    }
+
     private func towardsRemoved() -> Decision {
+        let decision = withoutContainers()
+        guard workload.purgesVolumes, decision.step == nil, decision.status.phase == .removed else { return decision }
+        guard let volumes = observed.ownVolumes?[workload.id, default: []] else {
+            return Decision(status: status(.stopping, nil), nextLook: now + .seconds(5))
+        }
+        if let volume = volumes.min() {
+            return step(.removeVolume(volume), "its data is not to be kept any longer", .stopping)
+        }
+        var done = decision
+        done.status.isPurged = true
+        return done
+    }
+
+    private func withoutContainers() -> Decision {
         if let up = containers.first(where: \.state.isUp) {
             return stop(up, "to be removed", phase: .stopping, shown: up)
         }
@@ -180,7 +204,7 @@ package struct WorkloadPlanner {
         WorkloadPlanner(
             workload: workload, containers: containers.filter { $0.id != container.id }, observed: observed,
             memory: memory, inFlight: inFlight, lateCreateUntil: lateCreateUntil, now: now, setUps: setUps,
-            policy: policy, isSurplus: isSurplus)
+            policy: policy, isSurplus: isSurplus, isExpired: isExpired)
     }
 
     /// Removing failed a moment ago: nothing waits for it.

@@ -18,6 +18,9 @@ struct APIError: Error, HTTPResponseError {
 
     static let unauthorized = APIError(.unauthorized, "unauthorized")
     static let containerNotFound = APIError(.notFound, "container not found")
+    static let locked = APIError(
+        .init(code: 423, reasonPhrase: "Locked"), "container is locked",
+        ["message": .string("unlock it with a code: POST …/mfa-unlock"), "mfa_locked": .bool(true)])
     static let agentNotFound = APIError(.notFound, "agent not found")
 
     static func scopeMissing(_ scope: String) -> APIError {

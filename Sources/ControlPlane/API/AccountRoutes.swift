@@ -7,6 +7,7 @@ import ServiceRuntime
 /// Tokens and the profile of whoever asks.
 struct AccountRoutes: Sendable {
     let store: SQLiteStore
+    let revocations: Revocations
 
     func add(to group: RouterGroup<APIContext>) {
         group.get("profile", use: profile)
@@ -77,6 +78,7 @@ struct AccountRoutes: Sendable {
         guard try await store.revokeToken(id, of: caller.user.id, now: Timestamp.now()) else {
             throw APIError(.notFound, "token not found")
         }
+        await revocations.revoked(id)
         return .json(.object(["message": .string("token revoked"), "id": .string(id)]))
     }
 

@@ -21,6 +21,7 @@ struct AgentRoutes: Sendable {
         group.get("agents/:id", use: get)
         group.get("agents/:id/status", use: status)
         group.delete("agents/:id", use: delete)
+        group.patch("agents/:id", use: update)
     }
 
     @Sendable func register(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -76,6 +77,24 @@ struct AgentRoutes: Sendable {
             ]))
     }
 
+    /// Name, description and tags; what is left out stays.
+    @Sendable func update(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        let agent = try await owned(try id(context), by: caller)
+        if agent.isLocked { throw APIError.locked }
+        var body = try await BodyReader(request)
+        let name = try body.text("name")
+        if let name, !(1...64).contains(name.utf8.count) {
+            throw APIError.badField("name", "\(name.utf8.count) bytes", expected: "1 to 64 bytes of text")
+        }
+        guard
+            let changed = try await store.update(
+                agent.id, name: name, details: try body.text("description"), tags: try body.texts("tags"))
+        else { throw APIError.agentNotFound }
+        return .json(await present(changed))
+    }
+
     @Sendable func delete(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
@@ -97,6 +116,7 @@ struct AgentRoutes: Sendable {
     }
 
     func start(_ agent: AgentRecord) async throws -> Response {
+        if agent.isLocked { throw APIError.locked }
         if agent.frozenAt != nil {
             try await store.unfreeze(agent.id)
             return .json(
@@ -119,6 +139,7 @@ struct AgentRoutes: Sendable {
 
     /// Disconnects it. Its host and its workloads are not affected, and it reconnects by itself.
     func stop(_ agent: AgentRecord) async throws -> Response {
+        if agent.isLocked { throw APIError.locked }
         await gateway.disconnect(
             agent.id,
             .init(code: .stopped, reason: "stopped by its owner", reconnectAfterSeconds: Self.reconnectAfterSeconds))
@@ -132,6 +153,7 @@ struct AgentRoutes: Sendable {
 
     /// Its token is void before anything else happens; its workloads keep running on its host.
     func delete(_ agent: AgentRecord) async throws -> Response {
+        if agent.isLocked { throw APIError.locked }
         try await store.deleteAgent(agent.id, now: Timestamp.now())
         await gateway.disconnect(agent.id, .init(code: .deleted, reason: "deleted by its owner"))
         return .json(

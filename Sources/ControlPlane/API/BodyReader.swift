@@ -27,10 +27,27 @@ struct BodyReader {
             fields = [:]
             return
         }
+        if let type = request.headers[.contentType], !Self.isJSON(type) {
+            throw APIError(
+                .unsupportedMediaType, "unsupported media type",
+                ["message": .string("send the body as Content-Type: application/json")])
+        }
+        if let problem = JSONShape.problem(buffer.readableBytesView) { throw APIError(.badRequest, "\(problem)") }
         guard let value = try? JSONCoding.decode(JSONValue.self, from: buffer), case .object(let fields) = value else {
             throw APIError(.badRequest, "the body must be a JSON object")
         }
         self.fields = fields
+    }
+
+    /// `application/json`, also with a suffix (`application/merge-patch+json`) and parameters; UTF-8 is the only charset.
+    private static func isJSON(_ type: String) -> Bool {
+        let parts = type.lowercased().split(separator: ";").map { $0.filter { $0 != " " } }
+        guard let essence = parts.first, essence == "application/json" || essence.hasSuffix("+json") else {
+            return false
+        }
+        return parts.dropFirst().allSatisfy {
+            !$0.hasPrefix("charset=") || ["charset=utf-8", "charset=\"utf-8\"", "charset=utf8"].contains($0)
+        }
     }
 
     mutating func text(_ name: String, expected: String = "text") throws -> String? {

@@ -25,9 +25,12 @@ struct Caller: Sendable {
 struct APIContext: RequestContext {
     var coreContext: CoreRequestContextStorage
     var known: Caller?
+    /// The other end of the connection; behind trusted proxies, who they say that it is.
+    var address: String
 
     init(source: ApplicationRequestContextSource) {
         coreContext = .init(source: source)
+        address = source.channel.remoteAddress?.ipAddress ?? ""
     }
 
     var caller: Caller {
@@ -38,16 +41,38 @@ struct APIContext: RequestContext {
     }
 }
 
+/// Finds out whom a request comes from.
+struct ClientAddress: RouterMiddleware {
+    typealias Context = APIContext
+    let trusted: [AddressRange]
+
+    func handle(
+        _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
+    ) async throws -> Response {
+        guard !trusted.isEmpty else { return try await next(request, context) }
+        var context = context
+        context.address = AddressRange.client(
+            peer: context.address, forwarded: request.headers[values: .init("X-Forwarded-For")!], trusted: trusted)
+        return try await next(request, context)
+    }
+}
+
 struct Authentication: RouterMiddleware {
     typealias Context = APIContext
     let store: SQLiteStore
+    let limiter: RateLimiter
 
     func handle(
         _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
     ) async throws -> Response {
         guard let text = BearerToken.text(of: request.headers[.authorization]),
             let found = try await store.authenticate(hash: Secrets.hash(text), now: Timestamp.now())
-        else { throw APIError.unauthorized }
+        else {
+            if let verdict = await limiter.count(.unknown, by: context.address), !verdict.isAllowed {
+                return verdict.refusal
+            }
+            throw APIError.unauthorized
+        }
         var context = context
         context.known = Caller(user: found.user, token: found.token)
         return try await next(request, context)

@@ -24,6 +24,7 @@ struct ContainerRoutes: Sendable {
         group.patch("containers/:id", use: update)
         group.patch("containers/:id/settings", use: update)
         group.delete("containers/:id", use: delete)
+        group.post("containers/:id/restore", use: restore)
     }
 
     // MARK: create and read
@@ -76,9 +77,9 @@ struct ContainerRoutes: Sendable {
                     ?? "Container is being created. This may take a moment if the image needs to be pulled."),
             "resources": Presentation.resources(container),
         ]
-        if let seconds = caller.user.tier.limits.sessionSeconds {
-            fields["expires_at"] = .string(Timestamp.text(seconds: container.createdAt + Double(seconds)))
-            fields["session_limit_seconds"] = .integer(seconds)
+        if let end = container.spec.expiresAt {
+            fields["expires_at"] = .string(Timestamp.text(seconds: end))
+            fields["session_limit_seconds"] = .integer(Int((end - container.createdAt).rounded()))
         }
         if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
         return .json(.object(fields), status: .accepted)
@@ -87,6 +88,13 @@ struct ContainerRoutes: Sendable {
     @Sendable func list(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.read)
+        if request.uri.queryParameters.get("deleted") == "true" {
+            var entries: [JSONValue] = []
+            for container in try await store.deletedContainers(of: caller.user.id) {
+                entries.append(Presentation.deleted(container, keptFor: service.configuration.retentionDays))
+            }
+            return .json(.object(["containers": .array(entries), "count": .integer(entries.count)]))
+        }
         return .json(try await listing(of: caller.user))
     }
 
@@ -130,12 +138,28 @@ struct ContainerRoutes: Sendable {
         if let agent = try Self.agentID(context) {
             return try await agents.start(try await agents.owned(agent, by: caller))
         }
-        let container = try await find(context, caller)
-        if let seconds = caller.user.tier.limits.sessionSeconds, Timestamp.now() > container.createdAt + Double(seconds)
-        {
+        let container = try await changeable(context, caller)
+        if let end = container.spec.expiresAt, Timestamp.now() >= end {
             throw APIError(.forbidden, "guest session expired")
         }
-        let outcome = try await service.start(container)
+        return try await started(try await service.start(container))
+    }
+
+    @Sendable func restore(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.write)
+        let outcome = try await service.restore(try Self.id(context), for: caller.user)
+        guard outcome.container.wish == .running else {
+            return .json(
+                .object([
+                    "message": .string("container restored"), "id": .string(outcome.container.presentedID),
+                    "name": .string(outcome.container.spec.name), "status": .string("stopped"),
+                ]))
+        }
+        return try await started(outcome)
+    }
+
+    private func started(_ outcome: ContainerService.Outcome) async throws -> Response {
         let now = outcome.container
         guard outcome.isConfirmed else { return await pending(now, "container will be started") }
         guard now.status == .running else {
@@ -162,7 +186,7 @@ struct ContainerRoutes: Sendable {
         if let agent = try Self.agentID(context) {
             return try await agents.stop(try await agents.owned(agent, by: caller))
         }
-        let outcome = try await service.stop(try await find(context, caller))
+        let outcome = try await service.stop(try await changeable(context, caller))
         guard outcome.isConfirmed else { return await pending(outcome.container, "container will be stopped") }
         guard outcome.container.status == .stopped else {
             throw APIError(
@@ -182,7 +206,7 @@ struct ContainerRoutes: Sendable {
         if let agent = try Self.agentID(context) {
             return try await agents.delete(try await agents.owned(agent, by: caller))
         }
-        let container = try await find(context, caller)
+        let container = try await changeable(context, caller)
         let outcome = try await service.delete(container)
         let fields: [String: JSONValue] = [
             "message": .string("container deleted"), "id": .string(container.presentedID),
@@ -202,7 +226,7 @@ struct ContainerRoutes: Sendable {
         guard try Self.agentID(context) == nil else {
             throw APIError(.badRequest, "agents are changed at /api/agents/{id}")
         }
-        let container = try await find(context, caller)
+        let container = try await changeable(context, caller)
         var body = try await BodyReader(request)
         let name = try body.text("name")
         let resources = try Self.resources(&body)
@@ -290,7 +314,7 @@ struct ContainerRoutes: Sendable {
     }
 
     /// Nil where the id is not one of an agent; 404 where it is a malformed one.
-    private static func agentID(_ context: APIContext) throws -> AgentID? {
+    static func agentID(_ context: APIContext) throws -> AgentID? {
         let text = try Self.id(context)
         guard text.hasPrefix("agent:") else { return nil }
         guard let id = agentID(text) else { throw APIError.containerNotFound }
@@ -305,6 +329,13 @@ struct ContainerRoutes: Sendable {
         let raw = try context.parameters.require("id")
         guard let text = raw.removingPercentEncoding, text.utf8.count <= 200 else { throw APIError.containerNotFound }
         return text
+    }
+
+    /// - Throws: 423 where it is locked.
+    private func changeable(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {
+        let container = try await find(context, caller)
+        if container.isLocked { throw APIError.locked }
+        return container
     }
 
     func find(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {

@@ -12,7 +12,9 @@ struct SocketGate: Sendable {
     /// What an accepted socket is for.
     enum Purpose: Sendable {
         case agent(AgentID)
-        case events(UserRecord, tokenHash: String, after: Int?)
+        /// Of the reference product.
+        case terminalAgent(AgentID)
+        case events(UserRecord, token: String, tokenHash: String, after: Int?)
     }
 
     let store: SQLiteStore
@@ -40,7 +42,7 @@ struct SocketGate: Sendable {
         // A client that offers subprotocols wants one of them back.
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
         let chosen = offered.first { !$0.hasPrefix("rexec.token.") }.map(String.init)
-        return .accept(subprotocol: chosen, .events(found.user, tokenHash: hash, after: after))
+        return .accept(subprotocol: chosen, .events(found.user, token: found.token.id, tokenHash: hash, after: after))
     }
 
     private func agent(_ id: AgentID?, _ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
@@ -56,13 +58,17 @@ struct SocketGate: Sendable {
                 retryAfter: 300)
         }
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
-        guard offered.contains(where: { $0 == ProtocolLimits.subprotocol }) else {
+        let speaksOurs = offered.contains { $0 == ProtocolLimits.subprotocol }
+        // One of a later version must not be taken for one that speaks none.
+        if !speaksOurs, offered.contains(where: { $0.hasPrefix(ProtocolLimits.subprotocolFamily) }) {
             return Self.refusal(.upgradeRequired, "offer the subprotocol \(ProtocolLimits.subprotocol)")
         }
         guard await admission.admit() else {
             return Self.refusal(.serviceUnavailable, "too many agents connect at once", retryAfter: 2)
         }
-        return .accept(subprotocol: ProtocolLimits.subprotocol, .agent(id))
+        if speaksOurs { return .accept(subprotocol: ProtocolLimits.subprotocol, .agent(id)) }
+        let chosen = offered.first { !$0.hasPrefix("rexec.token.") }.map(String.init)
+        return .accept(subprotocol: chosen, .terminalAgent(id))
     }
 
     private func authenticate(_ head: HTTPRequestHead) async throws -> (String, (token: TokenRecord, user: UserRecord))?

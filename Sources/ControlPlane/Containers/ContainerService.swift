@@ -12,6 +12,8 @@ struct ContainerService: Sendable {
     let hub: EventHub
     let desk: ConfirmationDesk
     let configuration: ServerConfiguration
+    /// Rung where a session with an end begins.
+    let housekeeping: Doorbell
 
     struct CreateOrder: Sendable {
         var name: String?
@@ -38,7 +40,7 @@ struct ContainerService: Sendable {
         if let name = order.name, !ContainerName.isValid(name) {
             throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
         }
-        let (image, reference) = try image(order)
+        let (image, reference) = try image(order, for: user)
         if !order.role.isEmpty, !(Self.roles + ["default", "standard"]).contains(order.role) {
             throw APIError.badField(
                 "role", "\"\(order.role.prefix(80))\"", expected: "one of \(Self.roles.joined(separator: ", "))")
@@ -58,7 +60,8 @@ struct ContainerService: Sendable {
                 runtime: RuntimeChoice(name: order.runtime ?? configuration.defaultRuntime), resources: resources,
                 command: order.command, environment: order.environment, labels: order.labels,
                 volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)],
-                setUp: Self.setUp(order), pull: order.pull)
+                setUp: Self.setUp(order), pull: order.pull,
+                expiresAt: configuration.sessionSeconds(of: user.tier).map { now + Double($0) })
             if let problem = spec.problem { throw APIError(.badRequest, problem) }
             let record = ContainerRecord(
                 id: id, userID: user.id, image: image, role: order.role, spec: spec, createdAt: now, lastUsedAt: now)
@@ -67,6 +70,7 @@ struct ContainerService: Sendable {
                 online: await gateway.online)
             switch outcome {
             case .created(let container):
+                if container.spec.expiresAt != nil { housekeeping.ring() }
                 await hub.publish(
                     "container_created", to: user.id,
                     Presentation.container(container, activity: nil, agentIsOnline: true))
@@ -74,19 +78,21 @@ struct ContainerService: Sendable {
                 await gateway.desiredStateChanged(container.agent)
                 return container
             case .repeated(let container): return container
-            case .limitReached(let current):
-                throw APIError(
-                    .forbidden, "container limit reached",
-                    [
-                        "current": .integer(current), "limit": .integer(limits.containers),
-                        "tier": .string(user.tier.rawValue),
-                        "message": .string("Upgrade your plan to create more containers"),
-                    ])
+            case .limitReached(let current): throw Self.limitReached(current, user)
             case .nameTaken where order.name == nil && attempt < 5: continue
             case .nameTaken: throw APIError(.conflict, "container name already exists")
             }
         }
         throw APIError(.conflict, "container name already exists")
+    }
+
+    private static func limitReached(_ current: Int, _ user: UserRecord) -> APIError {
+        APIError(
+            .forbidden, "container limit reached",
+            [
+                "current": .integer(current), "limit": .integer(user.tier.limits.containers),
+                "tier": .string(user.tier.rawValue), "message": .string("Upgrade your plan to create more containers"),
+            ])
     }
 
     private static func setUp(_ order: CreateOrder) -> SetUp? {
@@ -95,7 +101,23 @@ struct ContainerService: Sendable {
         return setUp.isShellWanted || (setUp.role ?? .barebone) != .barebone ? setUp : nil
     }
 
-    private func image(_ order: CreateOrder) throws -> (name: String, reference: String) {
+    private func image(
+        _ order: CreateOrder, for user: UserRecord
+    ) throws -> (name: String, reference: String) {
+        if ImageCatalogue.macOS.contains(order.image) {
+            guard user.tier == .enterprise || user.isAdmin else {
+                throw APIError(
+                    .forbidden, "insufficient permissions",
+                    ["message": .string("\(order.image) needs the tier enterprise or an administrator")])
+            }
+            // Agents run on Linux, under whose Engine there is no macOS.
+            throw APIError(
+                .badRequest, "unsupported image type",
+                [
+                    "message": .string("no host that is connected can run \(order.image)"),
+                    "supported_images": .array(ImageCatalogue.supported.map { .string($0) }),
+                ])
+        }
         switch ImageCatalogue.resolve(order.image, customImage: order.customImage) {
         case .image(let name, let reference): return (name, reference)
         case .unsupported:
@@ -153,6 +175,22 @@ struct ContainerService: Sendable {
         return outcome
     }
 
+    /// Brings back what was deleted, on the data that was kept.
+    func restore(_ id: String, for user: UserRecord) async throws -> Outcome {
+        switch try await store.restore(id, of: user.id, limit: user.tier.limits.containers, now: Timestamp.now()) {
+        case .notFound: throw APIError.containerNotFound
+        case .nameTaken: throw APIError(.conflict, "container name already exists")
+        case .limitReached(let current): throw Self.limitReached(current, user)
+        case .restored(let container):
+            await hub.publish(
+                "container_created", to: user.id,
+                Presentation.container(container, activity: nil, agentIsOnline: true))
+            var before = container
+            before.generation -= 1
+            return try await settled(container, before: before)
+        }
+    }
+
     func update(
         _ container: ContainerRecord, name: String?, resources request: ResourceRequest, tier: Tier
     ) async throws -> Outcome {
@@ -190,6 +228,11 @@ struct ContainerService: Sendable {
             let isSettled = PresentedStatus.isSettled(changed.observed, at: changed.generation)
             return Outcome(before: container, container: changed, isConfirmed: isSettled)
         }
+        return try await settled(changed, before: container)
+    }
+
+    /// Tells the agent and waits for its answer.
+    private func settled(_ changed: ContainerRecord, before container: ContainerRecord) async throws -> Outcome {
         guard let agent = changed.agent else {
             return Outcome(before: container, container: changed, isConfirmed: changed.wish == .removed)
         }

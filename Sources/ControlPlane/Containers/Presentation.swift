@@ -19,7 +19,7 @@ enum Presentation {
             "created_at": .string(Timestamp.text(seconds: record.createdAt)),
             "last_used_at": .string(Timestamp.text(seconds: record.lastUsedAt)),
             "idle_seconds": .number(0),
-            "mfa_locked": .bool(false),
+            "mfa_locked": .bool(record.isLocked),
             "resources": resources(record),
             "generation": .integer(record.generation),
             "accepted_generation": .integer(record.observed?.generation ?? 0),
@@ -41,6 +41,10 @@ enum Presentation {
             if let error = observed.roleError { fields["role_error"] = .string(error) }
             if observed.outOfMemory { fields["oom_killed"] = .bool(true) }
         }
+        if let end = record.spec.expiresAt {
+            fields["expires_at"] = .string(Timestamp.text(seconds: end))
+            fields["session_limit_seconds"] = .integer(max(0, Int(end - Timestamp.now())))
+        }
         guard record.status == .running || record.observed?.phase == .configuring else { return .object(fields) }
         if let address = record.observed?.address { fields["ip_address"] = .string(address) }
         if let idle = activity?.idleSeconds { fields["idle_seconds"] = .number(idle) }
@@ -53,6 +57,18 @@ enum Presentation {
             ])
         }
         return .object(fields)
+    }
+
+    /// An entry of the list of what was deleted and can be restored.
+    static func deleted(_ record: ContainerRecord, keptFor days: Int) -> JSONValue {
+        let deletedAt = record.deletedAt ?? record.lastUsedAt
+        return .object([
+            "id": .string(record.presentedID), "db_id": .string(record.id.text), "name": .string(record.spec.name),
+            "image": .string(record.image), "role": .string(record.role), "status": .string("deleted"),
+            "created_at": .string(Timestamp.text(seconds: record.createdAt)),
+            "deleted_at": .string(Timestamp.text(seconds: deletedAt)),
+            "kept_until": .string(Timestamp.text(seconds: deletedAt + Double(days) * 86_400)),
+        ])
     }
 
     static func resources(_ record: ContainerRecord) -> JSONValue {
@@ -109,7 +125,7 @@ enum Presentation {
             "hostname": .string(record.host.hostname),
             "description": .string(record.details),
             "tags": .array(record.tags.map { .string($0) }),
-            "mfa_locked": .bool(false),
+            "mfa_locked": .bool(record.isLocked),
             "resources": .object([
                 "memory_mb": .integer(record.host.capacity.memoryMB),
                 "cpu_shares": .integer(record.host.capacity.cpuMillicores),

@@ -8,14 +8,16 @@ import WebSocketTransport
 /// One client of `/ws/events`: a list first, then what happens.
 struct EventStream: Sendable {
     let user: UserRecord
+    let token: String
     let tokenHash: String
+    let revocations: Revocations
     let after: Int?
     let hub: EventHub
     let store: SQLiteStore
     let listing: @Sendable () async throws -> JSONValue
     let log: Logger
 
-    /// How often an open stream is checked against a revoked or expired token.
+    /// How often an open stream is checked against an expired token, or one that was revoked by another program.
     private static let tokenCheckSeconds = 30
 
     func run(_ connection: WebSocketConnection) async {
@@ -31,6 +33,10 @@ struct EventStream: Sendable {
                     }
                     group.addTask { try await answer(messages, writer) }
                     group.addTask { try await watchToken(writer) }
+                    group.addTask {
+                        for await _ in await revocations.ofToken(token) { await close(writer) }
+                        try await Task.sleep(for: .seconds(86_400))
+                    }
                     defer { group.cancelAll() }
                     try await group.next()
                 }
@@ -82,8 +88,12 @@ struct EventStream: Sendable {
         while true {
             try await Task.sleep(for: .seconds(Self.tokenCheckSeconds))
             if try await store.authenticate(hash: tokenHash, now: Timestamp.now()) == nil {
-                await writer.close(code: 4401, reason: "the token is no longer valid")
+                await close(writer)
             }
         }
+    }
+
+    private func close(_ writer: WebSocketConnection.Writer) async {
+        await writer.close(code: 4401, reason: "the token is no longer valid")
     }
 }

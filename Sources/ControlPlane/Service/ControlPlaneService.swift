@@ -49,9 +49,12 @@ package struct ControlPlaneService: Service {
         try await createFirstAdmin()
         let hub = EventHub()
         let desk = ConfirmationDesk()
+        let housekeeping = Doorbell()
+        let revocations = Revocations()
         let gateway = AgentGateway(store: store, hub: hub, desk: desk, log: log)
         let containers = ContainerService(
-            store: store, gateway: gateway, hub: hub, desk: desk, configuration: configuration)
+            store: store, gateway: gateway, hub: hub, desk: desk, configuration: configuration,
+            housekeeping: housekeeping)
         let agentRoutes = AgentRoutes(store: store, gateway: gateway)
         let containerRoutes = ContainerRoutes(service: containers, store: store, gateway: gateway, agents: agentRoutes)
         let gate = SocketGate(store: store, admission: SessionAdmission(perSecond: configuration.sessionsPerSecond))
@@ -64,15 +67,21 @@ package struct ControlPlaneService: Service {
                     agent: agent, gateway: gateway, store: store, heartbeatSeconds: configuration.heartbeatSeconds,
                     log: log
                 ).run(socket)
-            case .events(let user, let tokenHash, let after):
+            case .terminalAgent(let agent):
+                await TerminalAgentConversation(
+                    agent: agent, gateway: gateway, store: store,
+                    pingEvery: .seconds(configuration.heartbeatSeconds), log: log
+                ).run(socket)
+            case .events(let user, let token, let tokenHash, let after):
                 await EventStream(
-                    user: user, tokenHash: tokenHash, after: after, hub: hub, store: store,
+                    user: user, token: token, tokenHash: tokenHash, revocations: revocations, after: after, hub: hub,
+                    store: store,
                     listing: { try await containerRoutes.listing(of: user) }, log: log
                 ).run(socket)
             }
         }
         let application = Application(
-            router: router(containerRoutes, agentRoutes),
+            router: router(containerRoutes, agentRoutes, revocations),
             server: try server(gate: gate, converse: converse),
             configuration: .init(address: .hostname(configuration.host, port: configuration.port), serverName: nil),
             onServerRunning: { [log, manager, listening] channel in
@@ -85,6 +94,12 @@ package struct ControlPlaneService: Service {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await application.run() }
             group.addTask { try await feedWatchdog(gateway) }
+            group.addTask {
+                try await Housekeeper(
+                    store: store, gateway: gateway, configuration: configuration, doorbell: housekeeping, log: log
+                ).run()
+                try await Task.sleep(for: .seconds(86_400))
+            }
             group.addTask {
                 // Agents hear of the end before their sockets close, so that they come back at their own pace.
                 try? await gracefulShutdown()
@@ -116,9 +131,12 @@ package struct ControlPlaneService: Service {
         }
     }
 
-    private func router(_ containers: ContainerRoutes, _ agents: AgentRoutes) -> Router<APIContext> {
+    private func router(
+        _ containers: ContainerRoutes, _ agents: AgentRoutes, _ revocations: Revocations
+    ) -> Router<APIContext> {
         let router = Router(context: APIContext.self)
         router.add(middleware: ErrorAnswers<APIContext>())
+        router.add(middleware: ClientAddress(trusted: configuration.trustedProxies))
         router.get("health") { _, _ in Response.json(.object(["status": .string("ok")])) }
         router.get("api/version") { _, _ in
             Response.json(.object(["version": .string(BerthVersion.text), "api": .string("v1")]))
@@ -128,10 +146,15 @@ package struct ControlPlaneService: Service {
                 throw APIError(.upgradeRequired, "this is a WebSocket; ask for an upgrade on a new connection")
             }
         }
-        let api = router.group("api").add(middleware: Authentication(store: store))
+        let limiter = RateLimiter(configuration.rateLimit)
+        let api = router.group("api").add(middleware: Authentication(store: store, limiter: limiter))
+            .add(middleware: RateLimiting(limiter: limiter)).add(middleware: AuditTrail(store: store))
         containers.add(to: api)
         agents.add(to: api)
-        AccountRoutes(store: store).add(to: api)
+        AccountRoutes(store: store, revocations: revocations).add(to: api)
+        AuditRoutes(store: store).add(to: api)
+        CatalogueRoutes().add(to: api)
+        SecurityRoutes(store: store, containers: containers, agents: agents).add(to: api)
         return router
     }
 

@@ -1,3 +1,4 @@
+package import ControlPlaneCore
 package import ServiceRuntime
 
 /// All settings of the control plane, read once. `docs/configuration.md` describes each.
@@ -17,9 +18,20 @@ package struct ServerConfiguration: Sendable {
     package var defaultRuntime: String
     /// Where a container's volume is mounted.
     package var volumePath: String
+    /// Whose `X-Forwarded-For` is believed.
+    package var trustedProxies: [AddressRange]
+    package var rateLimit: RateLimit
+    /// How long a deleted container can be restored.
+    package var retentionDays: Int
+    package var auditDays: Int
+    /// How long a container of a tier with sessions may run.
+    package var sessionSeconds: Int
     package var log: LogSettings
 
     package static let defaultPath = "/etc/berth/server.json"
+
+    /// Nil where sessions have no end.
+    func sessionSeconds(of tier: Tier) -> Int? { tier.hasSessions ? sessionSeconds : nil }
 
     /// - Throws: `SettingsReader.Refusal` with everything that is wrong.
     package static func load(
@@ -50,6 +62,18 @@ package struct ServerConfiguration: Sendable {
             volumePath: settings.text("volume_path", default: "/root", expected: "an absolute path inside containers") {
                 $0.hasPrefix("/") && $0.count > 1
             },
+            trustedProxies: settings.list("trusted_proxies", expected: "addresses and ranges such as 10.0.0.0/8") {
+                AddressRange($0) != nil
+            }.compactMap { AddressRange($0) },
+            rateLimit: RateLimit([
+                .create: settings.integer("creates_per_minute", default: 10, in: 0...1_000_000),
+                .operation: settings.integer("operations_per_minute", default: 60, in: 0...1_000_000),
+                .list: settings.integer("lists_per_minute", default: 120, in: 0...1_000_000),
+                .unknown: settings.integer("unknown_per_minute", default: 60, in: 0...1_000_000),
+            ]),
+            retentionDays: settings.integer("retention_days", default: 7, in: 0...3650),
+            auditDays: settings.integer("audit_days", default: 365, in: 1...36_500),
+            sessionSeconds: settings.integer("session_seconds", default: 50 * 3600, in: 1...31_536_000),
             log: LogSettings(from: &settings, environment: environment))
         settings.require(
             (configuration.certificateFile == nil) == (configuration.keyFile == nil), key: "tls_certificate, tls_key",

@@ -46,6 +46,7 @@ package actor HostObserver {
     private var images: [String: ImagePresence] = [:]
     private var volumes: Set<String>?
     private var foreignVolumes: Set<String> = []
+    private var ownVolumes: [WorkloadID: [String]] = [:]
     private var runtimes: [String: String]?
     private var lastRuntimes: [String: String]?
     private(set) var info: EngineInfo?
@@ -191,10 +192,13 @@ package actor HostObserver {
                 && !withContainer[workload.id, default: []].contains { $0.fingerprint == workload.fingerprint }
         }
         var needs = Needs()
-        if !lacking.isEmpty {
+        let isPurging = desired.workloads.values.contains(where: \.purgesVolumes)
+        var knowsVolumes = false
+        if !lacking.isEmpty || isPurging {
             do {
                 needs = try await lookUp(
                     Set(lacking.map(\.spec.image) + lacking.compactMap { pins[$0.id] }), engine)
+                knowsVolumes = true
             } catch let error as EngineError where error.kind != .unreachable {
                 // Those that lack a container wait; the others must not wait with them.
                 log.warning("images or volumes cannot be looked up", metadata: ["error": "\(error)"])
@@ -205,7 +209,8 @@ package actor HostObserver {
             liveRuntimes: Set(findings.filter(\.changesLimitsLive).map(\.engineRuntime)), volumes: needs.volumes,
             cpus: info?.cpus ?? 1, unusableRuntimes: troubles(among: offered),
             diskLimitingRuntimes: Set(findings.filter(\.enforcesDisk).map(\.engineRuntime)),
-            foreignVolumes: foreignVolumes, volumeMB: volumeMB)
+            foreignVolumes: foreignVolumes, volumeMB: volumeMB,
+            ownVolumes: knowsVolumes ? ownVolumes : nil)
     }
 
     /// Images and volumes of workloads that need a new container.
@@ -233,6 +238,13 @@ package actor HostObserver {
             let list = try await engine.listVolumes(filters: ["name": ["berth-"]])
             needs.volumes = Set(list.map(\.name))
             // Without a label somebody has put it there by hand, perhaps from a backup.
+            ownVolumes = [:]
+            for volume in list where volume.labels?[ContainerLabels.agent] == agent.text {
+                guard let workload = volume.labels?[ContainerLabels.workload].flatMap({ WorkloadID($0) }) else {
+                    continue
+                }
+                ownVolumes[workload, default: []].append(volume.name)
+            }
             foreignVolumes = Set(
                 list.filter { volume in
                     volume.labels?[ContainerLabels.agent].map { $0 != agent.text } ?? false

@@ -86,6 +86,7 @@ package struct PlanExecutor: Sendable {
         case .setUp(let id, let setUp): return try await setUps.run(setUp, of: step.workload, in: id, engine, progress)
         case .endProcesses(let id):
             return await endProcesses(of: id)
+        case .removeVolume(let name): try await engine.removeVolume(name)
         case .remove(let id):
             try await engine.removeContainer(id.text)
             // The Engine can answer 204 while processes of the container live on and write.
@@ -136,7 +137,7 @@ enum StepResults {
     static func result(of action: Step.Action, _ error: EngineError) -> StepOutcome.Result {
         switch (action, error.kind) {
         case (_, .unreachable): .superseded
-        case (.stop, .refused(404)), (.remove, .refused(404)): .succeeded
+        case (.stop, .refused(404)), (.remove, .refused(404)), (.removeVolume, .refused(404)): .succeeded
         // Gone, or it runs no more.
         case (.setUp, .refused(404)), (.setUp, .refused(409)), (.setUp, .cutOff): .superseded
         case (.start, .refused(404)), (.update, .refused(404)), (.connect, .refused(404)): .superseded
@@ -159,6 +160,8 @@ enum StepResults {
         case .setUp: (reason, isPermanent) = ("set_up_failed", false)
         case .endProcesses: (reason, isPermanent) = ("processes_left", false)
         case .remove: (reason, isPermanent) = ("remove_failed", false)
+        // In use, by a container that is not ours.
+        case .removeVolume: (reason, isPermanent) = ("volume_remove_failed", false)
         }
         if error.message.lowercased().contains("no space left on device") { reason = "disk_full" }
         return StepFailure(

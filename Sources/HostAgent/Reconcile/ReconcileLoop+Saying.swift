@@ -142,7 +142,7 @@ extension ReconcileLoop {
         guard let lastObserved else { return nil }
         var explanation = Planner.explain(
             workload, desired: held.state, observed: lastObserved, memory: memory, now: parts.time.now,
-            policy: parts.policy)
+            policy: parts.policy, expired: expired)
         explanation?.history = history.last(20, of: workload)
         return explanation
     }
@@ -151,9 +151,12 @@ extension ReconcileLoop {
     package var planned: Plan? {
         lastObserved.map {
             Planner.plan(
-                desired: held.state, observed: $0, memory: memory, now: parts.time.now, policy: parts.policy)
+                desired: held.state, observed: $0, memory: memory, now: parts.time.now, policy: parts.policy,
+                expired: expired)
         }
     }
+
+    private var expired: Set<WorkloadID> { held.state.expired(at: parts.serverTime.now).over }
 
     package func history(_ count: Int, of workload: WorkloadID?) -> [ActionRecord] {
         history.last(count, of: workload)
@@ -173,6 +176,7 @@ extension Step.Action {
         case .setUp: "setup"
         case .endProcesses: "end"
         case .remove: "remove"
+        case .removeVolume: "purge"
         }
     }
 
@@ -182,7 +186,7 @@ extension Step.Action {
         case .create: .creating
         case .start: .starting
         case .setUp: .configuring
-        case .stop, .update, .connect, .endProcesses, .remove: nil
+        case .stop, .update, .connect, .endProcesses, .remove, .removeVolume: nil
         }
     }
 }

@@ -20,6 +20,7 @@ package actor ReconcileLoop {
         var shaper: TrafficShaper
         var facts: HostFacts
         var time: MonotonicTime
+        var serverTime: ServerTime
         var eventLoop: any EventLoop
         var log: Logger
     }
@@ -121,7 +122,8 @@ package actor ReconcileLoop {
         do {
             let started = ContinuousClock.now
             let result = try await ReconcilePass(
-                desired: desired, memory: memory, now: now, random: .random(in: 0..<1), policy: parts.policy
+                desired: desired, memory: memory, now: now, random: .random(in: 0..<1), policy: parts.policy,
+                serverTime: parts.serverTime.now
             ).run(parts.observer)
             lastPassTook = .now - started
             memory = result.memory
@@ -178,7 +180,7 @@ package actor ReconcileLoop {
         FailPoint.reached("after-\(step.action.kind)")
         await ended(outcome, took: .now - started)
         switch step.action {
-        case .create: await parts.observer.volumesChanged()
+        case .create, .removeVolume: await parts.observer.volumesChanged()
         case .pull: await parts.observer.imagesChanged()
         case .start(let id), .stop(let id, _), .update(let id, _), .connect(let id), .setUp(let id, _),
             .endProcesses(let id), .remove(let id):

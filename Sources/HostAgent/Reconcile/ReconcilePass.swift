@@ -8,6 +8,8 @@ struct ReconcilePass {
     let now: MonotonicInstant
     let random: Double
     let policy: HostPolicy
+    /// Seconds since 1970 UTC, by the control plane's clock.
+    let serverTime: Double
 
     struct Result {
         var plan: Plan
@@ -26,7 +28,14 @@ struct ReconcilePass {
         var memory = self.memory.noticing(observed, desired: desired, now: now, random: random)
         let deaths = memory.workloads.compactMapValues(\.countedDeath)
             .filter { self.memory.workloads[$0.key]?.countedDeath != $0.value }
-        let plan = Planner.plan(desired: desired, observed: observed, memory: memory, now: now, policy: policy)
+        let (expired, nextIn) = desired.expired(at: serverTime)
+        var plan = Planner.plan(
+            desired: desired, observed: observed, memory: memory, now: now, policy: policy, expired: expired)
+        if let nextIn {
+            // An hour at most: the clock that was meant may be corrected meanwhile.
+            let look = now + Milliseconds(Int(min(nextIn, 3600) * 1000) + 1)
+            plan.nextLook = min(plan.nextLook ?? look, look)
+        }
         for step in plan.steps { memory = memory.launching(step, at: now) }
         memory = memory.keeping(plan.statuses)
         memory = memory.forgetting(memory.workloads.keys.filter { desired.workloads[$0] == nil })

@@ -67,7 +67,7 @@ package struct AgentService: Service {
                 policy: configuration.policy,
                 shaper: TrafficShaper(
                     agent: configuration.agent, engineSocket: configuration.engine.socketPath, time: time),
-                facts: facts, time: time,
+                facts: facts, time: time, serverTime: ServerTime(time: time),
                 eventLoop: eventLoop, log: log))
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
         sampler = ActivitySampler(

@@ -98,6 +98,7 @@ struct AgentSession: Sendable {
                 try await writer.setKeepalive(
                     .init(pingEvery: .seconds(beat), giveUpAfter: .seconds(2 * beat + 5)))
                 await opened(writer, welcome.epoch)
+                loop.parts.serverTime.heard(welcome.serverTime)
                 reportSkew(welcome.serverTime)
                 heartbeats?.cancel()
                 heartbeats = Task { try await beatForEver(every: beat) }

@@ -23,11 +23,17 @@ actor TestControlPlane {
 
     nonisolated var databaseFlag: [String] { ["--database", "sqlite:" + folder.file("berth.sqlite")] }
 
+    /// Tests ask more often than people do; what of this a test is about it sets itself.
+    private static let common = [
+        "BERTH_HEARTBEAT_SECONDS": "2", "BERTH_CREATES_PER_MINUTE": "0", "BERTH_OPERATIONS_PER_MINUTE": "0",
+        "BERTH_LISTS_PER_MINUTE": "0", "BERTH_UNKNOWN_PER_MINUTE": "0",
+    ]
+
     func start() async throws {
         let program = try RunningProgram(
             try TestEnvironment.binary("berth-server"),
             ["serve", "--listen", "127.0.0.1:\(port)", "--admin-token-file", folder.file("admin-token")] + databaseFlag,
-            environment: settings.merging(["BERTH_HEARTBEAT_SECONDS": "2"]) { $1 },
+            environment: Self.common.merging(settings) { $1 },
             output: folder.file("server-\(UUID().uuidString).log"))
         self.program = program
         port = try await eventually("the control plane listens", within: 20) {
@@ -148,11 +154,6 @@ actor Collected {
 }
 
 extension JSONValue {
-    var text: String? {
-        if case .string(let text) = self { return text }
-        return nil
-    }
-
     var number: Int? {
         if case .integer(let number) = self { return number }
         return nil

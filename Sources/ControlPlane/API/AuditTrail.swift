@@ -1,0 +1,77 @@
+import ControlPlaneCore
+import ControlPlaneStore
+import HTTPTypes
+import Hummingbird
+import Logging
+import ServiceRuntime
+
+/// Keeps who asked for which change, and what came of it. Reading is not kept: it is most of the traffic and changes nothing.
+struct AuditTrail: RouterMiddleware {
+    typealias Context = APIContext
+    let store: SQLiteStore
+
+    func handle(
+        _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
+    ) async throws -> Response {
+        guard request.method != .get, request.method != .head else { return try await next(request, context) }
+        let response: Response
+        do {
+            response = try await next(request, context)
+        } catch let error as APIError {
+            try await keep(request, context, status: error.status.code)
+            throw error
+        }
+        try await keep(request, context, status: response.status.code)
+        return response
+    }
+
+    private func keep(_ request: Request, _ context: APIContext, status: Int) async throws {
+        let caller = try context.caller
+        let record = AuditRecord(
+            at: Timestamp.now(), userID: caller.user.id, userName: caller.user.name, tokenID: caller.token.id,
+            address: context.address, action: "\(request.method.rawValue) \(context.endpointPath ?? request.uri.path)",
+            object: context.parameters.get("id").map { String($0.prefix(200)) }, status: status)
+        do {
+            try await store.keep(record)
+        } catch {
+            // The change is made; the log of the program is what is left.
+            context.logger.error("audit record lost", metadata: ["record": "\(record)", "error": "\(error)"])
+        }
+    }
+}
+
+/// `GET /api/audit`, for administrators.
+struct AuditRoutes: Sendable {
+    let store: SQLiteStore
+
+    func add(to group: RouterGroup<APIContext>) { group.get("audit", use: list) }
+
+    @Sendable func list(_ request: Request, _ context: APIContext) async throws -> Response {
+        let caller = try context.caller
+        try caller.require(.admin)
+        guard caller.user.isAdmin else { throw APIError.scopeMissing(Scope.admin.rawValue) }
+        let query = request.uri.queryParameters
+        func number(_ name: String, default fallback: Int, in range: ClosedRange<Int>) throws -> Int {
+            guard let text = query.get(name) else { return fallback }
+            guard let number = Int(text), range.contains(number) else {
+                throw APIError.badField(
+                    name, "\"\(text.prefix(40))\"",
+                    expected: "a whole number from \(range.lowerBound) to \(range.upperBound)")
+            }
+            return number
+        }
+        let records = try await store.audit(
+            before: try number("before", default: .max, in: 1...Int.max), user: query.get("user"),
+            limit: try number("limit", default: 100, in: 1...1000))
+        return .json(.object(["entries": .array(records.map(Self.present)), "count": .integer(records.count)]))
+    }
+
+    private static func present(_ record: AuditRecord) -> JSONValue {
+        .object([
+            "number": .integer(record.number), "at": .string(Timestamp.text(seconds: record.at)),
+            "user_id": .string(record.userID), "username": .string(record.userName),
+            "token_id": .string(record.tokenID), "address": .string(record.address), "action": .string(record.action),
+            "object": record.object.map { .string($0) } ?? .null, "status": .integer(record.status),
+        ])
+    }
+}

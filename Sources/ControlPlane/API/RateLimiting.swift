@@ -1,0 +1,70 @@
+import ControlPlaneCore
+import ControlPlaneStore
+import HTTPTypes
+import Hummingbird
+import ServiceRuntime
+
+/// Counts the requests of each user, and of each address whose requests carry no valid token.
+actor RateLimiter {
+    private struct Key: Hashable {
+        var who: String
+        var `class`: RateLimit.Class
+    }
+
+    private let limit: RateLimit
+    private var windows: [Key: RateLimit.Window] = [:]
+    /// Beyond this many, windows that are over are thrown away.
+    private static let most = 10_000
+
+    init(_ limit: RateLimit) { self.limit = limit }
+
+    func count(_ class: RateLimit.Class, by who: String, at now: Double = Timestamp.now()) -> RateLimit.Verdict? {
+        if windows.count >= Self.most {
+            windows = windows.filter { now < $0.value.start + RateLimit.windowSeconds }
+            // More than that many within a minute: forgetting is better than growing.
+            if windows.count >= Self.most { windows = [:] }
+        }
+        return limit.counting(`class`, in: &windows[Key(who: who, class: `class`)], at: now)
+    }
+}
+
+extension RateLimit.Verdict {
+    var headers: HTTPFields {
+        var fields = HTTPFields()
+        fields[.init("X-RateLimit-Limit")!] = String(limit)
+        fields[.init("X-RateLimit-Remaining")!] = String(remaining)
+        fields[.init("X-RateLimit-Reset")!] = String(Int(resetAt.rounded(.up)))
+        if !isAllowed { fields[.retryAfter] = String(retryAfter) }
+        return fields
+    }
+
+    var refusal: Response {
+        var response = Response.json(
+            .object(["error": .string("rate limit exceeded"), "retry_after": .integer(retryAfter)]),
+            status: .tooManyRequests)
+        response.headers.append(contentsOf: headers)
+        return response
+    }
+}
+
+/// After the caller is known, before anything is done for them.
+struct RateLimiting: RouterMiddleware {
+    typealias Context = APIContext
+    let limiter: RateLimiter
+
+    func handle(
+        _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
+    ) async throws -> Response {
+        let `class` = RateLimit.class(method: request.method.rawValue, path: request.uri.path)
+        let verdict = await limiter.count(`class`, by: try context.caller.user.id)
+        if let verdict, !verdict.isAllowed { return verdict.refusal }
+        var response: Response
+        do {
+            response = try await next(request, context)
+        } catch let error as APIError {
+            response = try error.response(from: request, context: context)
+        }
+        if let verdict { response.headers.append(contentsOf: verdict.headers) }
+        return response
+    }
+}

@@ -1,0 +1,61 @@
+import BerthModel
+import ControlPlaneStore
+import Logging
+import ServiceRuntime
+
+/// Does what is due by time alone: ends sessions, lets go of deleted data, forgets old records. Sleeps until the next moment
+/// that the store names; a new container with an end rings.
+struct Housekeeper: Sendable {
+    let store: SQLiteStore
+    let gateway: AgentGateway
+    let configuration: ServerConfiguration
+    let doorbell: Doorbell
+    let log: Logger
+
+    /// Looked again at least this often: clocks are corrected, rows are changed by hand.
+    private static let longest = 3600.0
+    private static let day = 86_400.0
+
+    func run() async throws {
+        var alarm: Task<Void, any Error>?
+        defer { alarm?.cancel() }
+        doorbell.ring()
+        for await _ in doorbell.rings {
+            alarm?.cancel()
+            try Task.checkCancellation()
+            var next = Self.longest
+            do {
+                next = try await work()
+            } catch {
+                log.error("housekeeping failed", metadata: ["error": "\(error)"])
+                next = 10
+            }
+            alarm = Task { [next] in
+                try await Task.sleep(for: .seconds(next))
+                doorbell.ring()
+            }
+        }
+    }
+
+    /// - Returns: seconds until there is something to do again.
+    func work() async throws -> Double {
+        let now = Timestamp.now()
+        for container in try await store.expired(at: now) {
+            guard
+                case .changed(let changed) = try await store.change(
+                    container.id, now: now,
+                    { record in if (record.spec.expiresAt ?? .infinity) <= now { record.wish = .stopped } })
+            else { continue }
+            log.info("session over", metadata: ["container": "\(container.id)", "user": "\(container.userID)"])
+            await gateway.desiredStateChanged(changed.agent)
+        }
+        let retention = Double(configuration.retentionDays) * Self.day
+        for agent in try await store.beginPurges(deletedBefore: now - retention, now: now) {
+            await gateway.desiredStateChanged(agent)
+        }
+        let forgotten = try await store.forgetAudit(before: now - Double(configuration.auditDays) * Self.day)
+        if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
+        let next = try await store.nextMoment(after: now, retention: retention)
+        return min(max((next ?? .infinity) - Timestamp.now(), 0.05), Self.longest)
+    }
+}

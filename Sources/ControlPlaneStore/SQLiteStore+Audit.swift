@@ -1,0 +1,51 @@
+import GRDB
+
+extension SQLiteStore {
+    /// Durable with the next change that is: a power cut can cost the last ones, a crash of the program none. It must not
+    /// double what a change costs.
+    package func keep(_ record: AuditRecord) async throws {
+        try await pool.writeWithoutTransaction { database in
+            try database.execute(sql: "PRAGMA synchronous = NORMAL")
+            defer { try? database.execute(sql: "PRAGMA synchronous = FULL") }
+            try database.execute(
+                sql: """
+                    INSERT INTO audit (at, user_id, user_name, token_id, address, action, object, status)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                    """,
+                arguments: [
+                    record.at, record.userID, record.userName, record.tokenID, record.address, record.action,
+                    record.object, record.status,
+                ])
+        }
+    }
+
+    /// Newest first.
+    ///
+    /// - Parameters:
+    ///   - before: only those with a lower number.
+    ///   - user: only what this user did, by id or name.
+    package func audit(before: Int, user: String?, limit: Int) async throws -> [AuditRecord] {
+        try await pool.read { database in
+            try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT * FROM audit WHERE id < ? AND (? IS NULL OR user_id = ? OR user_name = ?)
+                    ORDER BY id DESC LIMIT ?
+                    """, arguments: [before, user, user, user, limit]
+            ).map { row in
+                AuditRecord(
+                    number: row["id"], at: row["at"], userID: row["user_id"], userName: row["user_name"],
+                    tokenID: row["token_id"], address: row["address"], action: row["action"], object: row["object"],
+                    status: row["status"])
+            }
+        }
+    }
+
+    /// - Returns: how many were removed.
+    package func forgetAudit(before moment: Double) async throws -> Int {
+        try await pool.write { database in
+            try database.execute(sql: "DELETE FROM audit WHERE at < ?", arguments: [moment])
+            return database.changesCount
+        }
+    }
+}

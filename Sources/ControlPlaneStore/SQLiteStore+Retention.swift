@@ -1,0 +1,129 @@
+package import BerthModel
+import GRDB
+
+/// What time does to containers: sessions end, and what was deleted is forgotten.
+extension SQLiteStore {
+    /// Running containers whose session is over, soonest first.
+    package func expired(at now: Double) async throws -> [ContainerRecord] {
+        try await pool.read { database in
+            try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT * FROM container
+                    WHERE expires_at IS NOT NULL AND deleted_at IS NULL AND expires_at <= ? AND wish = 'running'
+                    ORDER BY expires_at LIMIT 500
+                    """, arguments: [now]
+            ).map(Rows.container)
+        }
+    }
+
+    /// The next moment at which time has something to do; nil where nothing is in sight.
+    ///
+    /// - Parameter retention: seconds that what was deleted is kept.
+    package func nextMoment(after now: Double, retention: Double) async throws -> Double? {
+        try await pool.read { database in
+            let expiry = try Double.fetchOne(
+                database,
+                sql: """
+                    SELECT MIN(expires_at) FROM container
+                    WHERE expires_at IS NOT NULL AND deleted_at IS NULL AND expires_at > ? AND wish = 'running'
+                    """, arguments: [now])
+            let deletion = try Double.fetchOne(
+                database,
+                sql: """
+                    SELECT MIN(deleted_at) FROM container
+                    WHERE deleted_at IS NOT NULL AND purged_at IS NULL AND purges = 0 AND deleted_at > ?
+                    """, arguments: [now - retention])
+            return [expiry, deletion.map { $0 + retention }].compactMap { $0 }.min()
+        }
+    }
+
+    /// Lets go of the data of what was deleted before `moment`: from here on there is no way back. What never had a host
+    /// has no data; what is on a host that is no longer known stays there.
+    ///
+    /// - Returns: the hosts that have something to do for it.
+    package func beginPurges(deletedBefore moment: Double, now: Double) async throws -> Set<AgentID> {
+        try await pool.write { database in
+            try database.execute(
+                sql: """
+                    UPDATE container SET purges = 1, purged_at = ?
+                    WHERE deleted_at <= ? AND purged_at IS NULL AND purges = 0 AND agent_id IS NULL
+                    """, arguments: [now, moment])
+            let rows = try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT container.id AS id, agent_id FROM container JOIN agent ON agent.id = agent_id
+                    WHERE container.deleted_at <= ? AND purged_at IS NULL AND purges = 0 AND agent.deleted_at IS NULL
+                    ORDER BY container.deleted_at LIMIT 500
+                    """, arguments: [moment])
+            var agents: Set<AgentID> = []
+            for row in rows {
+                let agent = AgentID(validated: row["agent_id"])
+                agents.insert(agent)
+                let revision = try Rows.raiseRevision(of: agent, database)
+                try database.execute(
+                    sql: """
+                        UPDATE container SET purges = 1, generation = generation + 1, changed_revision = ?,
+                            removed_at = NULL WHERE id = ?
+                        """, arguments: [revision, row["id"] as String])
+            }
+            return agents
+        }
+    }
+
+    /// Deleted, and not yet gone; newest deletion first.
+    package func deletedContainers(of user: String) async throws -> [ContainerRecord] {
+        try await pool.read { database in
+            try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT * FROM container WHERE user_id = ? AND deleted_at IS NOT NULL AND purges = 0
+                    ORDER BY deleted_at DESC, id DESC
+                    """, arguments: [user]
+            ).map(Rows.container)
+        }
+    }
+
+    package enum Restoration: Hashable, Sendable {
+        case restored(ContainerRecord)
+        /// Never there, another user's, not deleted, or its data is gone.
+        case notFound
+        case nameTaken
+        case limitReached(current: Int)
+    }
+
+    /// Undoes a deletion, in one transaction with the checks that a creation makes.
+    ///
+    /// - Parameter text: database id, Docker id, or a prefix of at least 12 characters of either.
+    package func restore(_ text: String, of user: String, limit: Int, now: Double) async throws -> Restoration {
+        guard WorkloadID(text) != nil else { return .notFound }
+        return try await pool.write { database in
+            let pattern = text.utf8.count >= 12 ? text + "%" : text
+            let rows = try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT * FROM container WHERE user_id = ? AND deleted_at IS NOT NULL AND purges = 0
+                        AND (id = ? OR engine_id = ? OR id LIKE ? OR engine_id LIKE ?) LIMIT 2
+                    """, arguments: [user, text, text, pattern, pattern])
+            guard let row = rows.first, rows.count == 1 else { return .notFound }
+            var container = try Rows.container(row)
+            let names = try String.fetchAll(
+                database, sql: "SELECT name FROM container WHERE user_id = ? AND deleted_at IS NULL", arguments: [user])
+            if names.contains(container.spec.name) { return .nameTaken }
+            if names.count >= limit { return .limitReached(current: names.count) }
+            container.deletedAt = nil
+            // Whose session is over comes back stopped: a start would be refused too.
+            container.wish = container.spec.expiresAt.map { $0 <= now } == true ? .stopped : .running
+            container.generation += 1
+            container.lastUsedAt = now
+            let revision = try Rows.raiseRevision(of: container.agent, database)
+            try database.execute(
+                sql: """
+                    UPDATE container SET deleted_at = NULL, removed_at = NULL, wish = ?, generation = ?,
+                        changed_revision = ?, last_used_at = ? WHERE id = ?
+                    """,
+                arguments: [container.wish.rawValue, container.generation, revision, now, container.id.text])
+            return .restored(container)
+        }
+    }
+}

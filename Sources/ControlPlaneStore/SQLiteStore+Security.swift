@@ -1,0 +1,82 @@
+package import BerthModel
+import GRDB
+
+/// A user's second factor, and what is locked by it.
+extension SQLiteStore {
+    package struct SecondFactor: Hashable, Sendable {
+        /// Base32, as authenticators read it.
+        package var secret: String
+        /// A code of it was given: from then on it counts.
+        package var isConfirmed: Bool
+        package var lastStep: Int
+    }
+
+    package func secondFactor(of user: String) async throws -> SecondFactor? {
+        try await pool.read { try Self.secondFactor(of: user, $0) }
+    }
+
+    private static func secondFactor(of user: String, _ database: Database) throws -> SecondFactor? {
+        guard
+            let row = try Row.fetchOne(
+                database, sql: "SELECT totp_secret, totp_confirmed, totp_last_step FROM user WHERE id = ?",
+                arguments: [user]), let secret: String = row["totp_secret"]
+        else { return nil }
+        return SecondFactor(secret: secret, isConfirmed: row["totp_confirmed"], lastStep: row["totp_last_step"])
+    }
+
+    /// - Returns: false where one is confirmed already: it must be taken away with a code first.
+    package func beginSecondFactor(_ secret: String, of user: String) async throws -> Bool {
+        try await pool.write { database in
+            try database.execute(
+                sql: """
+                    UPDATE user SET totp_secret = ?, totp_last_step = 0 WHERE id = ? AND totp_confirmed = 0
+                    """, arguments: [secret, user])
+            return database.changesCount > 0
+        }
+    }
+
+    /// Uses up the code of `step`: of two who give the same code one succeeds.
+    ///
+    /// - Parameter secret: of which the code was; another one by now takes nothing.
+    package func useCode(ofStep step: Int, secret: String, of user: String) async throws -> Bool {
+        try await pool.write { database in
+            try database.execute(
+                sql: """
+                    UPDATE user SET totp_last_step = ?, totp_confirmed = 1
+                    WHERE id = ? AND totp_secret = ? AND totp_last_step < ?
+                    """, arguments: [step, user, secret, step])
+            return database.changesCount > 0
+        }
+    }
+
+    /// - Returns: false where something of the user's is locked by it.
+    package func removeSecondFactor(of user: String) async throws -> Bool {
+        try await pool.write { database in
+            let isUsed = try Bool.fetchOne(
+                database,
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
+                        OR EXISTS (SELECT 1 FROM agent WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
+                    """, arguments: [user, user])
+            if isUsed == true { return false }
+            try database.execute(
+                sql: "UPDATE user SET totp_secret = NULL, totp_confirmed = 0, totp_last_step = 0 WHERE id = ?",
+                arguments: [user])
+            return true
+        }
+    }
+
+    package func setLock(_ isLocked: Bool, container: WorkloadID) async throws {
+        try await pool.write { database in
+            try database.execute(
+                sql: "UPDATE container SET mfa_locked = ? WHERE id = ?", arguments: [isLocked, container.text])
+        }
+    }
+
+    package func setLock(_ isLocked: Bool, agent: AgentID) async throws {
+        try await pool.write { database in
+            try database.execute(
+                sql: "UPDATE agent SET mfa_locked = ? WHERE id = ?", arguments: [isLocked, agent.text])
+        }
+    }
+}
