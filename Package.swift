@@ -135,14 +135,14 @@ let package = Package(
             dependencies: [
                 "BerthModel", "AgentProtocol", "AgentCore", "ControlPlaneCore", "ControlPlaneStore", "ControlPlane",
                 "HostAgent", "ServiceRuntime", "WebSocketTransport", "DockerEngine", "Simulation", nio, nioPosix,
-                logging,
+                logging, crypto,
             ],
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
                 "BerthModel", "AgentProtocol", "WebSocketTransport", "DockerEngine", "ServiceRuntime", "FakeEngine",
-                "Simulation", "TrafficControl", nio, nioPosix, nioHTTP1, nioSSL,
+                "Simulation", "TrafficControl", "ControlPlaneCore", crypto, nio, nioPosix, nioHTTP1, nioSSL,
             ],
             swiftSettings: strict),
     ]

@@ -160,6 +160,8 @@ struct ContainerService: Sendable {
             record.wish = .removed
             record.deletedAt = Timestamp.now()
         }
+        // Where nothing is kept, its data is to go at once.
+        housekeeping.ring()
         if outcome.container.agent == nil {
             await gateway.forget(container.id)
         } else {

@@ -29,11 +29,12 @@ actor TestControlPlane {
         "BERTH_LISTS_PER_MINUTE": "0", "BERTH_UNKNOWN_PER_MINUTE": "0",
     ]
 
-    func start() async throws {
+    /// - Parameter more: settings beside those that it was made with.
+    func start(_ more: [String: String] = [:]) async throws {
         let program = try RunningProgram(
             try TestEnvironment.binary("berth-server"),
             ["serve", "--listen", "127.0.0.1:\(port)", "--admin-token-file", folder.file("admin-token")] + databaseFlag,
-            environment: Self.common.merging(settings) { $1 },
+            environment: Self.common.merging(settings) { $1 }.merging(more) { $1 },
             output: folder.file("server-\(UUID().uuidString).log"))
         self.program = program
         port = try await eventually("the control plane listens", within: 20) {
