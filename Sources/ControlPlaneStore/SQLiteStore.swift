@@ -1,5 +1,5 @@
 package import BerthModel
-import ControlPlaneCore
+package import ControlPlaneCore
 import FoundationEssentials
 import GRDB
 
@@ -57,8 +57,69 @@ package struct SQLiteStore: Sendable {
         }
     }
 
+    /// The user whom an issuer knows as `subject`; made where they are seen for the first time.
+    ///
+    /// - Parameters:
+    ///   - name: as the issuer has it; where somebody else has it already, the new user's id.
+    ///   - id: of a new user.
+    package func user(
+        ofIssuer issuer: String, subject: String, name: String, email: String, tier: Tier, id: String, now: Double
+    ) async throws -> UserRecord {
+        let find = "SELECT * FROM user WHERE issuer = ? AND subject = ?"
+        if let known = try await pool.read({ database in
+            try Row.fetchOne(database, sql: find, arguments: [issuer, subject]).map(Rows.user)
+        }) {
+            return known
+        }
+        return try await pool.write { database in
+            if let row = try Row.fetchOne(database, sql: find, arguments: [issuer, subject]) { return Rows.user(row) }
+            let isTaken = try Bool.fetchOne(
+                database, sql: "SELECT EXISTS (SELECT 1 FROM user WHERE name = ?)", arguments: [name])
+            let user = UserRecord(
+                id: id, name: isTaken == true || !(1...128).contains(name.utf8.count) ? id : name, email: email,
+                tier: tier, isAdmin: false)
+            try Self.insert(user, now: now, database)
+            try database.execute(
+                sql: "UPDATE user SET issuer = ?, subject = ? WHERE id = ?", arguments: [issuer, subject, id])
+            return user
+        }
+    }
+
     package func hasUsers() async throws -> Bool {
         try await pool.read { try Bool.fetchOne($0, sql: "SELECT EXISTS (SELECT 1 FROM user)") ?? false }
+    }
+
+    /// In the order of their names.
+    package func users() async throws -> [UserRecord] {
+        try await pool.read { try Row.fetchAll($0, sql: "SELECT * FROM user ORDER BY name").map(Rows.user) }
+    }
+
+    /// What exists keeps its limits and its session; the next creation has the new tier's.
+    ///
+    /// - Returns: false where there is no such user.
+    package func setTier(_ tier: Tier, ofUserNamed name: String) async throws -> Bool {
+        try await pool.write { database in
+            try database.execute(sql: "UPDATE user SET tier = ? WHERE name = ?", arguments: [tier.rawValue, name])
+            return database.changesCount > 0
+        }
+    }
+
+    // MARK: the file
+
+    /// Names of the schema's steps that were taken.
+    package func migrations() async throws -> [String] {
+        try await pool.read { try Schema.migrator.appliedMigrations($0) }
+    }
+
+    /// A consistent copy, while others read and write.
+    ///
+    /// - Parameter path: of a file that is not there yet.
+    package func backUp(to path: String) throws {
+        let copy = try DatabaseQueue(path: path)
+        try pool.backup(to: copy)
+        // The copy is one file: without it, what opens it would make two more beside it.
+        try copy.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
+        try copy.close()
     }
 
     // MARK: tokens

@@ -110,6 +110,9 @@ enum Schema {
             try database.alter(table: "user") { table in
                 table.add(column: "totp_secret", .text)
                 table.add(column: "totp_confirmed", .boolean).notNull().defaults(to: false)
+                // Of a user who comes from an issuer.
+                table.add(column: "issuer", .text)
+                table.add(column: "subject", .text)
                 // The last step whose code was used: a code is good once.
                 table.add(column: "totp_last_step", .integer).notNull().defaults(to: 0)
             }
@@ -126,6 +129,7 @@ enum Schema {
             }
             try database.execute(
                 sql: """
+                    CREATE UNIQUE INDEX user_subject ON user(issuer, subject) WHERE subject IS NOT NULL;
                     CREATE INDEX container_expiry ON container(expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
                     CREATE INDEX container_deleted ON container(deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
                     """)

@@ -20,5 +20,5 @@ struct ServerCommand: AsyncParsableCommand {
             configuration.
             """,
         version: BerthVersion.text,
-        subcommands: [Serve.self, User.self, Token.self, CheckConfig.self, Version.self])
+        subcommands: [Serve.self, Migrate.self, Backup.self, User.self, Token.self, CheckConfig.self, Version.self])
 }

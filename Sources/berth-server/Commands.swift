@@ -1,8 +1,8 @@
 import ArgumentParser
 import BerthModel
 import ControlPlane
-import ControlPlaneCore
 import ControlPlaneStore
+import FoundationEssentials
 import Logging
 import ServiceLifecycle
 import ServiceRuntime
@@ -67,95 +67,45 @@ struct Serve: AsyncParsableCommand {
     }
 }
 
-struct User: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Manages users.", subcommands: [Create.self])
+struct Migrate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Brings the database up to date, as serve does at its start, and says what it is.")
 
-    struct Create: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Creates a user; works while the server runs.")
+    @OptionGroup var common: CommonOptions
 
-        @OptionGroup var common: CommonOptions
-        @Option(help: "Unique name.")
-        var name: String
-        @Option(help: "guest, free, pro or enterprise.")
-        var tier: String = "free"
-        @Option(help: "E-mail address.")
-        var email: String = ""
-        @Flag(help: "Make the user an administrator.")
-        var admin = false
-        @Flag(help: "Print the user as JSON.")
-        var json = false
-
-        func run() async throws {
-            guard let tier = Tier(rawValue: tier) else {
-                let allowed = Tier.allCases.map(\.rawValue).joined(separator: ", ")
-                throw ProgramFailure(.usage, "--tier: found \"\(self.tier)\", expected one of \(allowed)")
-            }
-            guard (1...128).contains(name.utf8.count) else {
-                throw ProgramFailure(.usage, "--name: expected 1 to 128 bytes of text")
-            }
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
-            let user = UserRecord(id: Secrets.newUserID(), name: name, email: email, tier: tier, isAdmin: admin)
-            guard try await store.create(user, now: Timestamp.now()) == .created else {
-                throw ProgramFailure(.failure, "a user named \"\(name)\" exists already")
-            }
-            let fields: [String: JSONValue] = [
-                "id": .string(user.id), "name": .string(name), "email": .string(email), "tier": .string(tier.rawValue),
-                "is_admin": .bool(admin),
-            ]
-            ProgramEnvironment.printLine(
-                json ? try JSONCoding.encodePretty(fields) : "user \(name) created: \(user.id), tier \(tier.rawValue)")
-        }
+    func run() async throws {
+        let path = try common.load().databasePath
+        let steps = try await ControlPlaneService.openStore(path: path).migrations()
+        ProgramEnvironment.printLine("\(path): up to date, \(steps.count) steps, the last is \"\(steps.last ?? "-")\"")
     }
 }
 
-struct Token: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Manages tokens.", subcommands: [Create.self])
+struct Backup: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Writes a consistent copy of the database; works while the server runs.",
+        discussion: """
+            To go back: stop the server, put the copy in the place of the database, remove the files beside it that end in \
+            -wal and -shm, and start. Agents that know something newer are told the older state again.
+            """)
 
-    struct Create: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Creates a token and prints it, once; works while the server runs.")
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The copy; a file that is there already is not overwritten.")
+    var file: String
 
-        @OptionGroup var common: CommonOptions
-        @Option(help: "Name of the user.")
-        var user: String
-        @Option(help: "read, write, agent, admin; with commas between.")
-        var scopes: String = "read,write"
-        @Option(help: "What it is for.")
-        var name: String = "token"
-        @Option(help: "Days until it expires; never if not given.")
-        var expiresIn: Int?
-        @Flag(help: "Print the token as JSON.")
-        var json = false
-
-        func run() async throws {
-            let words = scopes.split(separator: ",").map(String.init)
-            let wanted = Set(words.compactMap(Scope.init))
-            guard !wanted.isEmpty, wanted.count == Set(words).count else {
-                let allowed = Scope.allCases.map(\.rawValue).joined(separator: ", ")
-                throw ProgramFailure(
-                    .usage, "--scopes: found \"\(scopes)\", expected some of \(allowed), with commas between")
-            }
-            if let expiresIn, !(1...3650).contains(expiresIn) {
-                throw ProgramFailure(.usage, "--expires-in: found \(expiresIn), expected 1 to 3650 days")
-            }
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
-            guard let owner = try await store.user(named: user) else {
-                throw ProgramFailure(.failure, "there is no user named \"\(user)\"; berth-server user create makes one")
-            }
-            if wanted.contains(.admin), !owner.isAdmin {
-                throw ProgramFailure(
-                    .failure, "\"\(user)\" is no administrator, so a token with the scope admin would be of no use")
-            }
-            let (token, text) = TokenIssue.token(for: owner, name: name, scopes: wanted, days: expiresIn)
-            try await store.create(token, hash: Secrets.hash(text))
-            let fields: [String: JSONValue] = [
-                "id": .string(token.id), "token": .string(text), "user_id": .string(owner.id),
-                "user": .string(owner.name),
-                "scopes": .array(token.scopes.map(\.rawValue).sorted().map { .string($0) }),
-                "expires_at": token.expiresAt.map { .string(Timestamp.text(seconds: $0)) } ?? .null,
-            ]
-            ProgramEnvironment.printLine(json ? try JSONCoding.encodePretty(fields) : text)
+    func run() async throws {
+        let path = try common.load().databasePath
+        // Nothing is made where there is nothing.
+        guard DurableFile.exists(path) else { throw ProgramFailure(.failure, "there is no database \(path)") }
+        guard !DurableFile.exists(file) else { throw ProgramFailure(.failure, "\(file) is there already") }
+        let store = try ControlPlaneService.openStore(path: path)
+        do {
+            // It holds hashes of tokens and the second factors' secrets.
+            try DurableFile.write(Data(), to: file)
+            try store.backUp(to: file)
+        } catch {
+            throw ProgramFailure(.failure, "the copy \(file) cannot be written: \(error)")
         }
+        ProgramEnvironment.printLine("\(file): a copy of \(path)")
     }
 }
 

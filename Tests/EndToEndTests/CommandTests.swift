@@ -126,6 +126,65 @@ import Testing
         try await controlPlane.stop()
     }
 
+    @Test func `a backup of a server that runs is a database to go on with`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let server = try TestEnvironment.binary("berth-server")
+        let copy = controlPlane.folder.file("copy.sqlite")
+        func run(_ arguments: [String], database: String? = nil) async throws -> (status: Int32, output: String) {
+            let flag = database.map { ["--database", "sqlite:\($0)"] } ?? controlPlane.databaseFlag
+            return try await RunningProgram.run(server, arguments + flag)
+        }
+        _ = try await client.call(.POST, "/api/containers", #"{"image":"alpine","name":"before"}"#)
+        let made = try await run(["backup", copy])
+        #expect(made.status == 0, "\(made.output)")
+        #expect(try FileManager.default.attributesOfItem(atPath: copy)[.posixPermissions] as? Int == 0o600)
+        _ = try await client.call(.POST, "/api/containers", #"{"image":"alpine","name":"after"}"#)
+        #expect(try await run(["backup", copy]).status == 1, "nothing is overwritten")
+        #expect(try await run(["backup", controlPlane.folder.file("no/folder")]).status == 1)
+        #expect(try await run(["backup", copy + "2"], database: copy + ".none").status == 1)
+        let migrated = try await run(["migrate"], database: copy)
+        #expect(migrated.status == 0 && migrated.output.contains("up to date"), "\(migrated.output)")
+
+        // The token of before is one of the copy's, and so is what there was before.
+        let restored = try RunningProgram(
+            server, ["serve", "--listen", "127.0.0.1:0", "--database", "sqlite:" + copy],
+            output: controlPlane.folder.file("restored.log"))
+        let port = try await eventually("it listens", within: 20) { () -> Int? in
+            let line = restored.output.split(separator: "\n").first { $0.contains("control plane listening") }
+            return line.flatMap { $0.split(separator: ":").last }.flatMap { Int($0.prefix { $0.isNumber }) }
+        }
+        let names = try await APIClient(port: port, token: client.token).entries().compactMap { $0["name"]?.text }
+        #expect(names == ["before"])
+        #expect(try await restored.terminate() == 0)
+        try await controlPlane.stop()
+    }
+
+    @Test func `tokens and tiers are changed while the server runs`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let server = try TestEnvironment.binary("berth-server")
+        func run(_ arguments: String...) async throws -> (status: Int32, output: String) {
+            try await RunningProgram.run(server, arguments + controlPlane.databaseFlag)
+        }
+        #expect(try await run("user", "create", "--name", "ada").status == 0)
+        let made = try await run("token", "create", "--user", "ada", "--json")
+        let fields = try JSONCoding.decode(JSONValue.self, from: made.output)
+        let ada = APIClient(port: await controlPlane.port, token: try #require(fields["token"]?.text))
+        #expect(try await ada.call(.GET, "/api/containers").body["limit"] == .integer(5))
+        #expect(try await run("user", "set-tier", "--name", "ada", "--tier", "pro").status == 0)
+        #expect(try await ada.call(.GET, "/api/containers").body["limit"] == .integer(10))
+        #expect(try await run("user", "set-tier", "--name", "ada", "--tier", "gold").status == 2)
+        #expect(try await run("user", "set-tier", "--name", "bob", "--tier", "pro").status == 1)
+        #expect(try await run("user", "list").output.contains("ada"))
+        let id = try #require(fields["id"]?.text)
+        #expect(try await run("token", "list", "--user", "ada").output.contains(id))
+        #expect(try await run("token", "revoke", "--user", "admin", id).status == 1, "not theirs")
+        #expect(try await run("token", "revoke", "--user", "ada", id).status == 0)
+        #expect(try await ada.call(.GET, "/api/containers").status == 401)
+        #expect(try await run("token", "revoke", "--user", "ada", id).status == 1, "void already")
+        try await controlPlane.stop()
+    }
+
     @Test func `a token file that cannot be written leaves nothing half done`() async throws {
         let folder = try TemporaryFolder()
         let arguments = [

@@ -53,6 +53,38 @@ import WebSocketTransport
         try await controlPlane.stop()
     }
 
+    @Test func `SIGHUP gives new connections the certificate that is there by then, and a bad one changes nothing`()
+        async throws
+    {
+        let controlPlane = try await secureControlPlane()
+        let (certificate, key) = (controlPlane.folder.file("cert.pem"), controlPlane.folder.file("key.pem"))
+        let port = await controlPlane.port
+        func served() async throws -> String {
+            let result = try await RunningProgram.run(
+                "/bin/sh",
+                [
+                    "-c",
+                    "openssl s_client -connect localhost:\(port) </dev/null 2>/dev/null | openssl x509 -noout -subject",
+                ])
+            return result.output
+        }
+        #expect(try await served().contains("localhost"))
+        try await openssl([
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-keyout",
+            key, "-out", certificate, "-subj", "/CN=renewed",
+        ])
+        #expect(try await served().contains("localhost"), "nothing is read without being told")
+        let program = try #require(await controlPlane.program)
+        program.signal(SIGHUP)
+        try await untilTrue("the new one is served", within: 10) { try await served().contains("renewed") }
+        try "no certificate".write(toFile: certificate, atomically: true, encoding: .utf8)
+        program.signal(SIGHUP)
+        try await untilTrue("it is said", within: 10) { program.output.contains("cannot be read again") }
+        #expect(try await served().contains("renewed"))
+        try await controlPlane.stop()
+    }
+
     @Test func `a WebSocket passes a proxy that speaks CONNECT, and a proxy's refusal is told`() async throws {
         let controlPlane = try await secureControlPlane()
         let port = await controlPlane.port

@@ -59,14 +59,14 @@ struct ClientAddress: RouterMiddleware {
 
 struct Authentication: RouterMiddleware {
     typealias Context = APIContext
-    let store: SQLiteStore
+    let authenticator: Authenticator
     let limiter: RateLimiter
 
     func handle(
         _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
     ) async throws -> Response {
         guard let text = BearerToken.text(of: request.headers[.authorization]),
-            let found = try await store.authenticate(hash: Secrets.hash(text), now: Timestamp.now())
+            let found = try await authenticator.caller(text)
         else {
             if let verdict = await limiter.count(.unknown, by: context.address), !verdict.isAllowed {
                 return verdict.refusal
@@ -74,7 +74,7 @@ struct Authentication: RouterMiddleware {
             throw APIError.unauthorized
         }
         var context = context
-        context.known = Caller(user: found.user, token: found.token)
+        context.known = found
         return try await next(request, context)
     }
 }
@@ -82,7 +82,7 @@ struct Authentication: RouterMiddleware {
 /// Where clients put their token.
 enum BearerToken {
     static func text(of header: String?) -> String? {
-        guard let header, header.count <= 512 else { return nil }
+        guard let header, header.utf8.count <= 20_000 else { return nil }
         let parts = header.split(separator: " ", omittingEmptySubsequences: true)
         guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
         return String(parts[1])

@@ -5,6 +5,7 @@ import NIOCore
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
 import NIOPosix
+import NIOSSL
 import WebSocketTransport
 
 /// The server's connections: a WebSocket where the gate accepts one, the router's HTTP otherwise.
@@ -19,6 +20,8 @@ struct ServerChannel: HTTPChannelHandler {
     let responder: HTTPChannelHandler.Responder
     let gate: SocketGate
     let limits: WebSocketLimits
+    /// Nil where it speaks HTTP in the clear.
+    let certificate: ServerCertificate?
     let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void
 
     /// A connection on which nothing has happened for this long is closed.
@@ -26,6 +29,9 @@ struct ServerChannel: HTTPChannelHandler {
 
     func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
         channel.eventLoop.makeCompletedFuture {
+            if let certificate {
+                try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: certificate.current))
+            }
             let negotiated = try WebSocketUpgradeGate<SocketGate.Purpose, HTTPSide>.install(
                 on: channel, limits: limits,
                 authorize: { head, _ in await gate.decide(head) },

@@ -14,10 +14,11 @@ struct SocketGate: Sendable {
         case agent(AgentID)
         /// Of the reference product.
         case terminalAgent(AgentID)
-        case events(UserRecord, token: String, tokenHash: String, after: Int?)
+        case events(Caller, text: String, after: Int?)
     }
 
     let store: SQLiteStore
+    let authenticator: Authenticator
     let admission: SessionAdmission
 
     func decide(_ head: HTTPRequestHead) async -> UpgradeDecision<Purpose> {
@@ -32,17 +33,16 @@ struct SocketGate: Sendable {
     }
 
     private func events(_ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
-        guard let (hash, found) = try await authenticate(head), found.token.agent == nil else {
+        guard let (text, caller) = try await authenticate(head), caller.token.agent == nil else {
             return Self.refusal(.unauthorized, "unauthorized")
         }
-        let caller = Caller(user: found.user, token: found.token)
         guard (try? caller.require(.read)) != nil else { return Self.refusal(.forbidden, "insufficient permissions") }
         let after = head.uri.split(separator: "?", maxSplits: 1).dropFirst().first?
             .split(separator: "&").first { $0.hasPrefix("after=") }.flatMap { Int($0.dropFirst("after=".count)) }
         // A client that offers subprotocols wants one of them back.
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
         let chosen = offered.first { !$0.hasPrefix("rexec.token.") }.map(String.init)
-        return .accept(subprotocol: chosen, .events(found.user, token: found.token.id, tokenHash: hash, after: after))
+        return .accept(subprotocol: chosen, .events(caller, text: text, after: after))
     }
 
     private func agent(_ id: AgentID?, _ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
@@ -71,11 +71,9 @@ struct SocketGate: Sendable {
         return .accept(subprotocol: chosen, .terminalAgent(id))
     }
 
-    private func authenticate(_ head: HTTPRequestHead) async throws -> (String, (token: TokenRecord, user: UserRecord))?
-    {
+    private func authenticate(_ head: HTTPRequestHead) async throws -> (String, Caller)? {
         guard let text = BearerToken.text(of: head) else { return nil }
-        let hash = Secrets.hash(text)
-        return try await store.authenticate(hash: hash, now: Timestamp.now()).map { (hash, $0) }
+        return try await authenticator.caller(text).map { (text, $0) }
     }
 
     /// Nil where the path is none of an agent's socket; a nil id inside where it names no possible one.

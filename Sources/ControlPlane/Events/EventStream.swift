@@ -7,13 +7,13 @@ import WebSocketTransport
 
 /// One client of `/ws/events`: a list first, then what happens.
 struct EventStream: Sendable {
-    let user: UserRecord
-    let token: String
-    let tokenHash: String
+    let caller: Caller
+    /// Of the token.
+    let text: String
+    let authenticator: Authenticator
     let revocations: Revocations
     let after: Int?
     let hub: EventHub
-    let store: SQLiteStore
     let listing: @Sendable () async throws -> JSONValue
     let log: Logger
 
@@ -21,7 +21,7 @@ struct EventStream: Sendable {
     private static let tokenCheckSeconds = 30
 
     func run(_ connection: WebSocketConnection) async {
-        let (id, doorbell, isReplayed) = await hub.subscribe(user: user.id, after: after)
+        let (id, doorbell, isReplayed) = await hub.subscribe(user: caller.user.id, after: after)
         do {
             _ = try await connection.run { messages, writer in
                 try await withThrowingTaskGroup(of: Void.self) { group in
@@ -34,7 +34,7 @@ struct EventStream: Sendable {
                     group.addTask { try await answer(messages, writer) }
                     group.addTask { try await watchToken(writer) }
                     group.addTask {
-                        for await _ in await revocations.ofToken(token) { await close(writer) }
+                        for await _ in await revocations.ofToken(caller.token.id) { await close(writer) }
                         try await Task.sleep(for: .seconds(86_400))
                     }
                     defer { group.cancelAll() }
@@ -42,7 +42,7 @@ struct EventStream: Sendable {
                 }
             }
         } catch {
-            log.debug("event stream ended", metadata: ["user": "\(user.id)", "error": "\(error)"])
+            log.debug("event stream ended", metadata: ["user": "\(caller.user.id)", "error": "\(error)"])
         }
         await hub.unsubscribe(id)
     }
@@ -87,7 +87,7 @@ struct EventStream: Sendable {
     private func watchToken(_ writer: WebSocketConnection.Writer) async throws {
         while true {
             try await Task.sleep(for: .seconds(Self.tokenCheckSeconds))
-            if try await store.authenticate(hash: tokenHash, now: Timestamp.now()) == nil {
+            if try await authenticator.caller(text) == nil {
                 await close(writer)
             }
         }

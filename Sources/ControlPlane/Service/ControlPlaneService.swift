@@ -6,7 +6,6 @@ import FoundationEssentials
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore
-import HummingbirdTLS
 package import Logging
 import NIOCore
 import NIOPosix
@@ -51,13 +50,18 @@ package struct ControlPlaneService: Service {
         let desk = ConfirmationDesk()
         let housekeeping = Doorbell()
         let revocations = Revocations()
+        let authenticator = Authenticator(
+            store: store, issuer: configuration.issuer.map { TokenIssuer($0, log: log) })
+        let certificate = try certificate()
         let gateway = AgentGateway(store: store, hub: hub, desk: desk, log: log)
         let containers = ContainerService(
             store: store, gateway: gateway, hub: hub, desk: desk, configuration: configuration,
             housekeeping: housekeeping)
         let agentRoutes = AgentRoutes(store: store, gateway: gateway)
         let containerRoutes = ContainerRoutes(service: containers, store: store, gateway: gateway, agents: agentRoutes)
-        let gate = SocketGate(store: store, admission: SessionAdmission(perSecond: configuration.sessionsPerSecond))
+        let gate = SocketGate(
+            store: store, authenticator: authenticator,
+            admission: SessionAdmission(perSecond: configuration.sessionsPerSecond))
 
         let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void = {
             [store, log, configuration] socket, purpose in
@@ -72,17 +76,17 @@ package struct ControlPlaneService: Service {
                     agent: agent, gateway: gateway, store: store,
                     pingEvery: .seconds(configuration.heartbeatSeconds), log: log
                 ).run(socket)
-            case .events(let user, let token, let tokenHash, let after):
+            case .events(let caller, let text, let after):
                 await EventStream(
-                    user: user, token: token, tokenHash: tokenHash, revocations: revocations, after: after, hub: hub,
-                    store: store,
-                    listing: { try await containerRoutes.listing(of: user) }, log: log
+                    caller: caller, text: text, authenticator: authenticator, revocations: revocations, after: after,
+                    hub: hub,
+                    listing: { try await containerRoutes.listing(of: caller.user) }, log: log
                 ).run(socket)
             }
         }
         let application = Application(
-            router: router(containerRoutes, agentRoutes, revocations),
-            server: try server(gate: gate, converse: converse),
+            router: router(containerRoutes, agentRoutes, revocations, authenticator),
+            server: server(gate: gate, certificate: certificate, converse: converse),
             configuration: .init(address: .hostname(configuration.host, port: configuration.port), serverName: nil),
             onServerRunning: { [log, manager, listening] channel in
                 let port = channel.localAddress?.port ?? 0
@@ -94,6 +98,10 @@ package struct ControlPlaneService: Service {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await application.run() }
             group.addTask { try await feedWatchdog(gateway) }
+            group.addTask {
+                await ServerCertificate.reloadOnHangup(certificate, log: log)
+                try await Task.sleep(for: .seconds(86_400 * 365))
+            }
             group.addTask {
                 try await Housekeeper(
                     store: store, gateway: gateway, configuration: configuration, doorbell: housekeeping, log: log
@@ -132,7 +140,8 @@ package struct ControlPlaneService: Service {
     }
 
     private func router(
-        _ containers: ContainerRoutes, _ agents: AgentRoutes, _ revocations: Revocations
+        _ containers: ContainerRoutes, _ agents: AgentRoutes, _ revocations: Revocations,
+        _ authenticator: Authenticator
     ) -> Router<APIContext> {
         let router = Router(context: APIContext.self)
         router.add(middleware: ErrorAnswers<APIContext>())
@@ -147,7 +156,7 @@ package struct ControlPlaneService: Service {
             }
         }
         let limiter = RateLimiter(configuration.rateLimit)
-        let api = router.group("api").add(middleware: Authentication(store: store, limiter: limiter))
+        let api = router.group("api").add(middleware: Authentication(authenticator: authenticator, limiter: limiter))
             .add(middleware: RateLimiting(limiter: limiter)).add(middleware: AuditTrail(store: store))
         containers.add(to: api)
         agents.add(to: api)
@@ -159,24 +168,21 @@ package struct ControlPlaneService: Service {
     }
 
     private func server(
-        gate: SocketGate, converse: @escaping @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void
-    ) throws -> HTTPServerBuilder {
+        gate: SocketGate, certificate: ServerCertificate?,
+        converse: @escaping @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void
+    ) -> HTTPServerBuilder {
         let limits = WebSocketLimits(frameBytes: ProtocolLimits.frameBytes, messageBytes: ProtocolLimits.messageBytes)
-        let plain = HTTPServerBuilder { responder in
-            ServerChannel(responder: responder, gate: gate, limits: limits, converse: converse)
+        return HTTPServerBuilder { responder in
+            ServerChannel(
+                responder: responder, gate: gate, limits: limits, certificate: certificate, converse: converse)
         }
+    }
+
+    private func certificate() throws -> ServerCertificate? {
         guard let certificateFile = configuration.certificateFile, let keyFile = configuration.keyFile else {
-            return plain
+            return nil
         }
-        do {
-            let certificates = try NIOSSLCertificate.fromPEMFile(certificateFile)
-            let tls = TLSConfiguration.makeServerConfiguration(
-                certificateChain: certificates.map { .certificate($0) },
-                privateKey: .privateKey(try NIOSSLPrivateKey(file: keyFile, format: .pem)))
-            return try .tls(plain, tlsConfiguration: tls)
-        } catch {
-            throw ProgramFailure(.configuration, "tls_certificate \(certificateFile), tls_key \(keyFile): \(error)")
-        }
+        return try ServerCertificate(certificateFile: certificateFile, keyFile: keyFile)
     }
 
     /// The first start makes an admin and a token: written to a file that only its owner reads, or printed once.

@@ -1,5 +1,6 @@
 package import ControlPlaneCore
 package import ServiceRuntime
+import WebSocketTransport
 
 /// All settings of the control plane, read once. `docs/configuration.md` describes each.
 package struct ServerConfiguration: Sendable {
@@ -21,6 +22,8 @@ package struct ServerConfiguration: Sendable {
     /// Whose `X-Forwarded-For` is believed.
     package var trustedProxies: [AddressRange]
     package var rateLimit: RateLimit
+    /// Whose tokens are accepted beside our own.
+    var issuer: TokenIssuer.Settings?
     /// How long a deleted container can be restored.
     package var retentionDays: Int
     package var auditDays: Int
@@ -48,6 +51,14 @@ package struct ServerConfiguration: Sendable {
             "database", default: "sqlite:\(folder)/berth.sqlite", expected: "sqlite: and a path"
         ) { $0.hasPrefix("sqlite:") && $0.count > "sqlite:".count }
         let (host, port) = address(listen) ?? ("127.0.0.1", 8080)
+        let issuer = settings.optionalText("oidc_issuer", expected: "an https:// URL; http:// only for this machine") {
+            RemoteURL($0).map { $0.isSecure || $0.isLoopback } ?? false
+        }
+        let audience = settings.optionalText("oidc_audience", expected: "what the issuer calls this control plane")
+        let tier = settings.text("oidc_tier", default: "free", expected: "guest, free, pro or enterprise") {
+            Tier(rawValue: $0) != nil
+        }
+        let skew = settings.integer("oidc_skew_seconds", default: 60, in: 0...600)
         let configuration = ServerConfiguration(
             host: host, port: port, databasePath: String(database.dropFirst("sqlite:".count)),
             adminTokenFile: settings.optionalText("admin_token_file", expected: "a path"),
@@ -71,6 +82,9 @@ package struct ServerConfiguration: Sendable {
                 .list: settings.integer("lists_per_minute", default: 120, in: 0...1_000_000),
                 .unknown: settings.integer("unknown_per_minute", default: 60, in: 0...1_000_000),
             ]),
+            issuer: issuer.map {
+                .init(issuer: $0, audience: audience ?? "", tier: Tier(rawValue: tier) ?? .free, skew: Double(skew))
+            },
             retentionDays: settings.integer("retention_days", default: 7, in: 0...3650),
             auditDays: settings.integer("audit_days", default: 365, in: 1...36_500),
             sessionSeconds: settings.integer("session_seconds", default: 50 * 3600, in: 1...31_536_000),
@@ -78,6 +92,9 @@ package struct ServerConfiguration: Sendable {
         settings.require(
             (configuration.certificateFile == nil) == (configuration.keyFile == nil), key: "tls_certificate, tls_key",
             found: "one of the two", expected: "both or none")
+        settings.require(
+            (issuer == nil) == (audience == nil), key: "oidc_issuer, oidc_audience", found: "one of the two",
+            expected: "both or none")
         try settings.finish()
         return configuration
     }

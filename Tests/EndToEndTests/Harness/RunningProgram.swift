@@ -46,6 +46,8 @@ final class RunningProgram: Sendable {
         }
     }
 
+    func signal(_ number: Int32) { kill(pid, number) }
+
     func killHard() async throws {
         kill(pid, SIGKILL)
         try await ended()
