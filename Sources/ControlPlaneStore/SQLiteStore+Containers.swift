@@ -175,13 +175,18 @@ extension SQLiteStore {
         case changed(ContainerRecord)
         case notFound
         case nameTaken
+        /// Its owner's second factor keeps it as it is.
+        case locked
     }
 
     /// Changes what is wanted of a container and raises its generation and its agent's revision, in one transaction.
     ///
-    /// - Parameter change: called with the row as it is now, never with an older one.
+    /// - Parameters:
+    ///   - respectsLock: false for what nobody asks for, as the end of a session.
+    ///   - change: called with the row as it is now, never with an older one.
     package func change(
-        _ id: WorkloadID, now: Double, _ change: @escaping @Sendable (inout ContainerRecord) -> Void
+        _ id: WorkloadID, now: Double, respectsLock: Bool = true,
+        _ change: @escaping @Sendable (inout ContainerRecord) -> Void
     ) async throws -> ContainerChange {
         try await pool.write { database in
             guard
@@ -189,6 +194,7 @@ extension SQLiteStore {
                     database, sql: "SELECT * FROM container WHERE id = ? AND deleted_at IS NULL", arguments: [id.text])
             else { return .notFound }
             let before = try Rows.container(row)
+            if respectsLock, before.isLocked { return .locked }
             var container = before
             change(&container)
             if container.spec.name != before.spec.name {

@@ -3,6 +3,9 @@ import GRDB
 
 /// What time does to containers: sessions end, and what was deleted is forgotten.
 extension SQLiteStore {
+    /// Most rows that one round takes: a round must not hold up those who wait for the store.
+    package static let roundOfHousekeeping = 500
+
     /// Running containers whose session is over, soonest first.
     package func expired(at now: Double) async throws -> [ContainerRecord] {
         try await pool.read { database in
@@ -11,8 +14,8 @@ extension SQLiteStore {
                 sql: """
                     SELECT * FROM container
                     WHERE expires_at IS NOT NULL AND deleted_at IS NULL AND expires_at <= ? AND wish = 'running'
-                    ORDER BY expires_at LIMIT 500
-                    """, arguments: [now]
+                    ORDER BY expires_at LIMIT ?
+                    """, arguments: [now, Self.roundOfHousekeeping]
             ).map(Rows.container)
         }
     }
@@ -41,21 +44,24 @@ extension SQLiteStore {
     /// Lets go of the data of what was deleted before `moment`: from here on there is no way back. What never had a host
     /// has no data; what is on a host that is no longer known stays there.
     ///
-    /// - Returns: the hosts that have something to do for it.
-    package func beginPurges(deletedBefore moment: Double, now: Double) async throws -> Set<AgentID> {
+    /// - Returns: the hosts that have something to do for it, and whether there is more than one round takes.
+    package func beginPurges(
+        deletedBefore moment: Double, now: Double
+    ) async throws -> (agents: Set<AgentID>, hasMore: Bool) {
         try await pool.write { database in
             try database.execute(
                 sql: """
                     UPDATE container SET purges = 1, purged_at = ?
-                    WHERE deleted_at <= ? AND purged_at IS NULL AND purges = 0 AND agent_id IS NULL
+                    WHERE deleted_at <= ? AND purged_at IS NULL AND purges = 0
+                        AND (agent_id IS NULL OR agent_id IN (SELECT id FROM agent WHERE deleted_at IS NOT NULL))
                     """, arguments: [now, moment])
             let rows = try Row.fetchAll(
                 database,
                 sql: """
                     SELECT container.id AS id, agent_id FROM container JOIN agent ON agent.id = agent_id
                     WHERE container.deleted_at <= ? AND purged_at IS NULL AND purges = 0 AND agent.deleted_at IS NULL
-                    ORDER BY container.deleted_at LIMIT 500
-                    """, arguments: [moment])
+                    ORDER BY container.deleted_at LIMIT ?
+                    """, arguments: [moment, Self.roundOfHousekeeping])
             var agents: Set<AgentID> = []
             for row in rows {
                 let agent = AgentID(validated: row["agent_id"])
@@ -67,7 +73,7 @@ extension SQLiteStore {
                             removed_at = NULL WHERE id = ?
                         """, arguments: [revision, row["id"] as String])
             }
-            return agents
+            return (agents, rows.count == Self.roundOfHousekeeping)
         }
     }
 
@@ -90,6 +96,8 @@ extension SQLiteStore {
         case notFound
         case nameTaken
         case limitReached(current: Int)
+        /// Its host was deleted, and its data is there.
+        case hostIsGone
     }
 
     /// Undoes a deletion, in one transaction with the checks that a creation makes.
@@ -111,6 +119,12 @@ extension SQLiteStore {
                 database, sql: "SELECT name FROM container WHERE user_id = ? AND deleted_at IS NULL", arguments: [user])
             if names.contains(container.spec.name) { return .nameTaken }
             if names.count >= limit { return .limitReached(current: names.count) }
+            if let agent = container.agent {
+                let isThere = try Bool.fetchOne(
+                    database, sql: "SELECT EXISTS (SELECT 1 FROM agent WHERE id = ? AND deleted_at IS NULL)",
+                    arguments: [agent.text])
+                guard isThere == true else { return .hostIsGone }
+            }
             container.deletedAt = nil
             // Whose session is over comes back stopped: a start would be refused too.
             container.wish = container.spec.expiresAt.map { $0 <= now } == true ? .stopped : .running
@@ -119,7 +133,7 @@ extension SQLiteStore {
             let revision = try Rows.raiseRevision(of: container.agent, database)
             try database.execute(
                 sql: """
-                    UPDATE container SET deleted_at = NULL, removed_at = NULL, wish = ?, generation = ?,
+                    UPDATE container SET deleted_at = NULL, removed_at = NULL, idempotency_key = NULL, wish = ?, generation = ?,
                         changed_revision = ?, last_used_at = ? WHERE id = ?
                     """,
                 arguments: [container.wish.rawValue, container.generation, revision, now, container.id.text])

@@ -49,16 +49,23 @@ extension SQLiteStore {
         }
     }
 
+    package func locksSomething(_ user: String) async throws -> Bool {
+        try await pool.read { try Self.locksSomething(user, $0) }
+    }
+
+    private static func locksSomething(_ user: String, _ database: Database) throws -> Bool {
+        try Bool.fetchOne(
+            database,
+            sql: """
+                SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
+                    OR EXISTS (SELECT 1 FROM agent WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
+                """, arguments: [user, user]) ?? false
+    }
+
     /// - Returns: false where something of the user's is locked by it.
     package func removeSecondFactor(of user: String) async throws -> Bool {
         try await pool.write { database in
-            let isUsed = try Bool.fetchOne(
-                database,
-                sql: """
-                    SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
-                        OR EXISTS (SELECT 1 FROM agent WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
-                    """, arguments: [user, user])
-            if isUsed == true { return false }
+            if try Self.locksSomething(user, database) { return false }
             try database.execute(
                 sql: "UPDATE user SET totp_secret = NULL, totp_confirmed = 0, totp_last_step = 0 WHERE id = ?",
                 arguments: [user])
@@ -66,17 +73,25 @@ extension SQLiteStore {
         }
     }
 
-    package func setLock(_ isLocked: Bool, container: WorkloadID) async throws {
-        try await pool.write { database in
-            try database.execute(
-                sql: "UPDATE container SET mfa_locked = ? WHERE id = ?", arguments: [isLocked, container.text])
-        }
+    /// Locks only where there is a second factor to open it with; in one transaction with that check.
+    ///
+    /// - Returns: false where there is none.
+    package func setLock(_ isLocked: Bool, container: WorkloadID) async throws -> Bool {
+        try await setLock(isLocked, "container", container.text)
     }
 
-    package func setLock(_ isLocked: Bool, agent: AgentID) async throws {
+    package func setLock(_ isLocked: Bool, agent: AgentID) async throws -> Bool {
+        try await setLock(isLocked, "agent", agent.text)
+    }
+
+    private func setLock(_ isLocked: Bool, _ table: String, _ id: String) async throws -> Bool {
         try await pool.write { database in
             try database.execute(
-                sql: "UPDATE agent SET mfa_locked = ? WHERE id = ?", arguments: [isLocked, agent.text])
+                sql: """
+                    UPDATE \(table) SET mfa_locked = ? WHERE id = ?
+                        AND EXISTS (SELECT 1 FROM user WHERE user.id = user_id AND totp_confirmed)
+                    """, arguments: [isLocked, id])
+            return database.changesCount > 0
         }
     }
 }

@@ -39,6 +39,14 @@ import WebSocketTransport
         // Whoever is not known is counted by address, and cannot use up anybody's limit.
         let nobody = APIClient(port: client.port, token: "berth_wrong")
         for expected in [401, 401, 429] { #expect(try await nobody.call(.GET, "/api/containers").status == expected) }
+        do {
+            _ = try await WebSocketClient.connect(
+                to: try #require(RemoteURL("ws://127.0.0.1:\(client.port)/ws/events")),
+                headers: ["Authorization": "Bearer wrong"], group: TestEnvironment.group)
+            Issue.record("connected")
+        } catch ConnectError.refused(let status, let retryAfter, _) {
+            #expect(status == 429 && retryAfter != nil, "handshakes count too")
+        }
         try await controlPlane.stop()
     }
 

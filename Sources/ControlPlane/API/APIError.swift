@@ -1,3 +1,4 @@
+import ControlPlaneCore
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -9,6 +10,7 @@ import ServiceRuntime
 struct APIError: Error, HTTPResponseError {
     var status: HTTPResponse.Status
     var fields: [String: JSONValue]
+    var headers = HTTPFields()
 
     init(_ status: HTTPResponse.Status, _ message: String, _ more: [String: JSONValue] = [:]) {
         self.status = status
@@ -18,9 +20,19 @@ struct APIError: Error, HTTPResponseError {
 
     static let unauthorized = APIError(.unauthorized, "unauthorized")
     static let containerNotFound = APIError(.notFound, "container not found")
-    static let locked = APIError(
-        .init(code: 423, reasonPhrase: "Locked"), "container is locked",
-        ["message": .string("unlock it with a code: POST …/mfa-unlock"), "mfa_locked": .bool(true)])
+    /// - Parameter what: `container` or `agent`.
+    static func locked(_ what: String) -> APIError {
+        APIError(
+            .init(code: 423, reasonPhrase: "Locked"), "\(what) is locked",
+            ["message": .string("unlock it with a code: POST …/mfa-unlock"), "mfa_locked": .bool(true)])
+    }
+
+    static func rateLimited(_ verdict: RateLimit.Verdict) -> APIError {
+        var error = APIError(
+            .tooManyRequests, "rate limit exceeded", ["retry_after": .integer(verdict.retryAfter)])
+        error.headers = verdict.headers
+        return error
+    }
     static let agentNotFound = APIError(.notFound, "agent not found")
 
     static func scopeMissing(_ scope: String) -> APIError {
@@ -34,7 +46,13 @@ struct APIError: Error, HTTPResponseError {
     }
 
     func response(from request: Request, context: some RequestContext) throws -> Response {
-        .json(.object(fields), status: status)
+        answer
+    }
+
+    var answer: Response {
+        var response = Response.json(.object(fields), status: status)
+        response.headers.append(contentsOf: headers)
+        return response
     }
 }
 
@@ -56,7 +74,7 @@ struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
         do {
             return try await next(request, context)
         } catch let error as APIError {
-            return .json(.object(error.fields), status: error.status)
+            return error.answer
         } catch let error as HTTPError {
             let text =
                 switch error.status {

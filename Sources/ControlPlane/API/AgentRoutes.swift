@@ -82,7 +82,7 @@ struct AgentRoutes: Sendable {
         let caller = try context.caller
         try caller.require(.write)
         let agent = try await owned(try id(context), by: caller)
-        if agent.isLocked { throw APIError.locked }
+        if agent.isLocked { throw APIError.locked("agent") }
         var body = try await BodyReader(request)
         let name = try body.text("name")
         if let name, !(1...64).contains(name.utf8.count) {
@@ -116,12 +116,12 @@ struct AgentRoutes: Sendable {
     }
 
     func start(_ agent: AgentRecord) async throws -> Response {
-        if agent.isLocked { throw APIError.locked }
+        if agent.isLocked { throw APIError.locked("agent") }
         if agent.frozenAt != nil {
             try await store.unfreeze(agent.id)
             return .json(
                 .object([
-                    "message": .string("the agent may connect again; it does so by itself within five minutes"),
+                    "message": .string("the agent may connect again; it does so by itself within ten minutes"),
                     "id": .string("agent:\(agent.id)"), "name": .string(agent.name), "status": .string("offline"),
                 ]))
         }
@@ -139,7 +139,7 @@ struct AgentRoutes: Sendable {
 
     /// Disconnects it. Its host and its workloads are not affected, and it reconnects by itself.
     func stop(_ agent: AgentRecord) async throws -> Response {
-        if agent.isLocked { throw APIError.locked }
+        if agent.isLocked { throw APIError.locked("agent") }
         await gateway.disconnect(
             agent.id,
             .init(code: .stopped, reason: "stopped by its owner", reconnectAfterSeconds: Self.reconnectAfterSeconds))
@@ -153,7 +153,7 @@ struct AgentRoutes: Sendable {
 
     /// Its token is void before anything else happens; its workloads keep running on its host.
     func delete(_ agent: AgentRecord) async throws -> Response {
-        if agent.isLocked { throw APIError.locked }
+        if agent.isLocked { throw APIError.locked("agent") }
         try await store.deleteAgent(agent.id, now: Timestamp.now())
         await gateway.disconnect(agent.id, .init(code: .deleted, reason: "deleted by its owner"))
         return .json(

@@ -20,6 +20,9 @@ struct AuditTrail: RouterMiddleware {
         } catch let error as APIError {
             try await keep(request, context, status: error.status.code)
             throw error
+        } catch {
+            try await keep(request, context, status: 500)
+            throw error
         }
         try await keep(request, context, status: response.status.code)
         return response

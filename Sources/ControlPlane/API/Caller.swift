@@ -69,7 +69,7 @@ struct Authentication: RouterMiddleware {
             let found = try await authenticator.caller(text)
         else {
             if let verdict = await limiter.count(.unknown, by: context.address), !verdict.isAllowed {
-                return verdict.refusal
+                throw APIError.rateLimited(verdict)
             }
             throw APIError.unauthorized
         }

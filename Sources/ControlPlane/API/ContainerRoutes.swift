@@ -334,7 +334,7 @@ struct ContainerRoutes: Sendable {
     /// - Throws: 423 where it is locked.
     private func changeable(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {
         let container = try await find(context, caller)
-        if container.isLocked { throw APIError.locked }
+        if container.isLocked { throw APIError.locked("container") }
         return container
     }
 

@@ -38,13 +38,6 @@ extension RateLimit.Verdict {
         return fields
     }
 
-    var refusal: Response {
-        var response = Response.json(
-            .object(["error": .string("rate limit exceeded"), "retry_after": .integer(retryAfter)]),
-            status: .tooManyRequests)
-        response.headers.append(contentsOf: headers)
-        return response
-    }
 }
 
 /// After the caller is known, before anything is done for them.
@@ -57,14 +50,15 @@ struct RateLimiting: RouterMiddleware {
     ) async throws -> Response {
         let `class` = RateLimit.class(method: request.method.rawValue, path: request.uri.path)
         let verdict = await limiter.count(`class`, by: try context.caller.user.id)
-        if let verdict, !verdict.isAllowed { return verdict.refusal }
+        if let verdict, !verdict.isAllowed { throw APIError.rateLimited(verdict) }
         var response: Response
         do {
             response = try await next(request, context)
         } catch let error as APIError {
-            response = try error.response(from: request, context: context)
+            response = error.answer
         }
-        if let verdict { response.headers.append(contentsOf: verdict.headers) }
+        // An answer that speaks of another limit keeps its own.
+        if let verdict, response.status != .tooManyRequests { response.headers.append(contentsOf: verdict.headers) }
         return response
     }
 }

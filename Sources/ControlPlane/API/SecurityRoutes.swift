@@ -64,10 +64,11 @@ struct SecurityRoutes: Sendable {
     @Sendable func remove(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
+        let isNeeded = APIError(.conflict, "something is locked by it", ["message": .string("unlock it first")])
+        // Before the code is used up for nothing.
+        if try await store.locksSomething(caller.user.id) { throw isNeeded }
         try await useCode(of: request, caller)
-        guard try await store.removeSecondFactor(of: caller.user.id) else {
-            throw APIError(.conflict, "something is locked by it", ["message": .string("unlock it first")])
-        }
+        guard try await store.removeSecondFactor(of: caller.user.id) else { throw isNeeded }
         return .json(.object(["message": .string("mfa is taken away"), "enabled": .bool(false)]))
     }
 
@@ -76,27 +77,23 @@ struct SecurityRoutes: Sendable {
     private func setLock(_ isLocked: Bool, _ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
-        if isLocked {
-            guard try await store.secondFactor(of: caller.user.id)?.isConfirmed == true else {
-                throw APIError(
-                    .conflict, "mfa is not set up", ["message": .string("set it up first: POST /api/security/mfa")])
-            }
-        }
-        let (id, name): (String, String)
+        let notSetUp = APIError(
+            .conflict, "mfa is not set up", ["message": .string("set it up first: POST /api/security/mfa")])
+        let (id, name, what): (String, String, String)
         if let agent = try ContainerRoutes.agentID(context) {
             let record = try await agents.owned(agent, by: caller)
             if !isLocked { try await useCode(of: request, caller) }
-            try await store.setLock(isLocked, agent: agent)
-            (id, name) = ("agent:\(agent)", record.name)
+            guard try await store.setLock(isLocked, agent: agent) else { throw notSetUp }
+            (id, name, what) = ("agent:\(agent)", record.name, "agent")
         } else {
             let record = try await containers.find(context, caller)
             if !isLocked { try await useCode(of: request, caller) }
-            try await store.setLock(isLocked, container: record.id)
-            (id, name) = (record.presentedID, record.spec.name)
+            guard try await store.setLock(isLocked, container: record.id) else { throw notSetUp }
+            (id, name, what) = (record.presentedID, record.spec.name, "container")
         }
         return .json(
             .object([
-                "message": .string(isLocked ? "container locked" : "container unlocked"), "id": .string(id),
+                "message": .string("\(what) \(isLocked ? "locked" : "unlocked")"), "id": .string(id),
                 "name": .string(name), "mfa_locked": .bool(isLocked),
             ]))
     }
@@ -112,8 +109,7 @@ struct SecurityRoutes: Sendable {
         else { throw APIError(.conflict, "mfa is not set up") }
         // Counted before it is looked at, so that many at once are many.
         if let verdict = await limiter.count(.unknown, by: caller.user.id), !verdict.isAllowed {
-            throw APIError(
-                .tooManyRequests, "rate limit exceeded", ["retry_after": .integer(verdict.retryAfter)])
+            throw APIError.rateLimited(verdict)
         }
         let key = SymmetricKey(data: secret)
         let step = TOTP.step(of: code, at: Timestamp.now(), after: factor.lastStep) { message in

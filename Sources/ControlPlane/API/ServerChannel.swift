@@ -34,7 +34,7 @@ struct ServerChannel: HTTPChannelHandler {
             }
             let negotiated = try WebSocketUpgradeGate<SocketGate.Purpose, HTTPSide>.install(
                 on: channel, limits: limits,
-                authorize: { head, _ in await gate.decide(head) },
+                authorize: { head, address in await gate.decide(head, from: address?.ipAddress ?? "") },
                 configureHTTP: { channel in
                     try channel.pipeline.syncOperations.addHandlers([
                         HTTP1ToHTTPServerCodec(secure: false), IdleStateHandler(allTimeout: Self.idleTimeout),

@@ -20,22 +20,38 @@ struct SocketGate: Sendable {
     let store: SQLiteStore
     let authenticator: Authenticator
     let admission: SessionAdmission
+    let limiter: RateLimiter
+    let trustedProxies: [AddressRange]
 
-    func decide(_ head: HTTPRequestHead) async -> UpgradeDecision<Purpose> {
+    func decide(_ head: HTTPRequestHead, from peer: String) async -> UpgradeDecision<Purpose> {
         let path = String(head.uri.prefix { $0 != "?" })
         do {
-            if path == "/ws/events" || path == "/api/containers/events" { return try await events(head) }
-            if let id = Self.agentID(path) { return try await agent(id, head) }
-            return .plainHTTP
+            let isEvents = path == "/ws/events" || path == "/api/containers/events"
+            let agentID = Self.agentID(path)
+            guard isEvents || agentID != nil else { return .plainHTTP }
+            guard let (text, caller) = try await authenticate(head) else { return await unauthorized(head, peer) }
+            if let agentID { return try await agent(agentID, caller, head) }
+            return try await events(text, caller, head)
         } catch {
             return Self.refusal(.serviceUnavailable, "the store does not answer", retryAfter: 5)
         }
     }
 
-    private func events(_ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
-        guard let (text, caller) = try await authenticate(head), caller.token.agent == nil else {
-            return Self.refusal(.unauthorized, "unauthorized")
+    /// Counted by address, as every request without a valid token.
+    private func unauthorized(_ head: HTTPRequestHead, _ peer: String) async -> UpgradeDecision<Purpose> {
+        let address = AddressRange.client(
+            peer: peer, forwarded: head.headers["X-Forwarded-For"], trusted: trustedProxies)
+        if let verdict = await limiter.count(.unknown, by: address), !verdict.isAllowed {
+            return Self.refusal(.tooManyRequests, "rate limit exceeded", retryAfter: verdict.retryAfter)
         }
+        return Self.refusal(.unauthorized, "unauthorized")
+    }
+
+    private func events(
+        _ text: String, _ caller: Caller, _ head: HTTPRequestHead
+    ) async throws -> UpgradeDecision<Purpose> {
+        // An agent's own token speaks for its agent alone.
+        guard caller.token.agent == nil else { return Self.refusal(.unauthorized, "unauthorized") }
         guard (try? caller.require(.read)) != nil else { return Self.refusal(.forbidden, "insufficient permissions") }
         let after = head.uri.split(separator: "?", maxSplits: 1).dropFirst().first?
             .split(separator: "&").first { $0.hasPrefix("after=") }.flatMap { Int($0.dropFirst("after=".count)) }
@@ -45,10 +61,11 @@ struct SocketGate: Sendable {
         return .accept(subprotocol: chosen, .events(caller, text: text, after: after))
     }
 
-    private func agent(_ id: AgentID?, _ head: HTTPRequestHead) async throws -> UpgradeDecision<Purpose> {
-        guard let (_, found) = try await authenticate(head) else { return Self.refusal(.unauthorized, "unauthorized") }
+    private func agent(
+        _ id: AgentID?, _ caller: Caller, _ head: HTTPRequestHead
+    ) async throws -> UpgradeDecision<Purpose> {
         guard let id, let agent = try await store.agent(id) else { return Self.refusal(.notFound, "agent not found") }
-        guard found.token.scopes.contains(.agent), found.token.agent == id else {
+        guard caller.token.scopes.contains(.agent), caller.token.agent == id else {
             return Self.refusal(.forbidden, "the token is not this agent's")
         }
         guard agent.frozenAt == nil else {

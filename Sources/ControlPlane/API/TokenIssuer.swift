@@ -35,6 +35,8 @@ actor TokenIssuer {
     private var fetchedAt: ContinuousClock.Instant?
     private var fetching: Task<Void, Never>?
 
+    /// What the issuer withdraws is void after this.
+    private static let keepFor = Duration.seconds(3600)
     private static let fetchAgainAfter = Duration.seconds(30)
     private static let fetchTimeout = TimeAmount.seconds(10)
     private static let mostBytes = 1024 * 1024
@@ -50,7 +52,8 @@ actor TokenIssuer {
     /// Nil where the token is not the issuer's, not for this audience, or not of this time.
     func identity(_ text: String, now: Double = Timestamp.now()) async -> Identity? {
         guard text.utf8.count <= Self.longestToken, let kid = Self.keyID(text) else { return nil }
-        if keys[kid] == nil { await fetch() }
+        let isOld = fetchedAt.map { $0.duration(to: .now) >= Self.keepFor } ?? true
+        if keys[kid] == nil || isOld { await fetch() }
         guard let key = keys[kid] else { return nil }
         do {
             let claims = try await key.verify(text, as: Claims.self)
@@ -58,11 +61,10 @@ actor TokenIssuer {
                 (1...255).contains(claims.sub.utf8.count), claims.exp.isFinite, now < claims.exp + settings.skew,
                 (claims.nbf ?? 0) <= now + settings.skew, (claims.iat ?? 0) <= now + settings.skew
             else { return nil }
-            let granted = Set(
-                (claims.scope ?? "").split(separator: " ").filter { $0.hasPrefix("berth:") }
-                    .compactMap { Scope(rawValue: String($0.dropFirst("berth:".count))) })
+            let ours = (claims.scope ?? "").split(separator: " ").filter { $0.hasPrefix("berth:") }
+            let granted = Set(ours.compactMap { Scope(rawValue: String($0.dropFirst("berth:".count))) })
             // Administrators are made here and nowhere else.
-            let scopes = granted.isEmpty ? [.read, .write, .agent] : granted.subtracting([.admin])
+            let scopes = ours.isEmpty ? [.read, .write, .agent] : granted.subtracting([.admin])
             return Identity(
                 subject: claims.sub, name: claims.preferredUsername ?? claims.email ?? claims.sub,
                 email: claims.email ?? "", scopes: scopes, expiresAt: claims.exp)

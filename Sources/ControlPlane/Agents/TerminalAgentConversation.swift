@@ -21,9 +21,12 @@ struct TerminalAgentConversation: Sendable {
     func run(_ connection: WebSocketConnection) async {
         var epoch = 0
         do {
-            guard let record = try await store.agent(agent),
+            guard var host = try await store.agent(agent)?.host else { return }
+            // Whatever used this identity before: this program runs nothing.
+            host.engine = nil
+            guard
                 let opened = try await store.openSession(
-                    agent, host: record.host, heldRevision: .none, now: Timestamp.now())
+                    agent, host: host, heldRevision: .none, now: Timestamp.now())
             else { return }
             epoch = opened.epoch
             let number = epoch

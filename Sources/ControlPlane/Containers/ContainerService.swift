@@ -182,6 +182,10 @@ struct ContainerService: Sendable {
         switch try await store.restore(id, of: user.id, limit: user.tier.limits.containers, now: Timestamp.now()) {
         case .notFound: throw APIError.containerNotFound
         case .nameTaken: throw APIError(.conflict, "container name already exists")
+        case .hostIsGone:
+            throw APIError(
+                .conflict, "host is gone",
+                ["message": .string("the agent was deleted; the container's data is on its host")])
         case .limitReached(let current): throw Self.limitReached(current, user)
         case .restored(let container):
             await hub.publish(
@@ -225,6 +229,7 @@ struct ContainerService: Sendable {
         case .changed(let record): changed = record
         case .notFound: throw APIError.containerNotFound
         case .nameTaken: throw APIError(.conflict, "container name already exists")
+        case .locked: throw APIError.locked("container")
         }
         guard changed.generation > container.generation else {
             let isSettled = PresentedStatus.isSettled(changed.observed, at: changed.generation)

@@ -50,6 +50,7 @@ package struct ControlPlaneService: Service {
         let desk = ConfirmationDesk()
         let housekeeping = Doorbell()
         let revocations = Revocations()
+        let limiter = RateLimiter(configuration.rateLimit)
         let authenticator = Authenticator(
             store: store, issuer: configuration.issuer.map { TokenIssuer($0, log: log) })
         let certificate = try certificate()
@@ -61,7 +62,8 @@ package struct ControlPlaneService: Service {
         let containerRoutes = ContainerRoutes(service: containers, store: store, gateway: gateway, agents: agentRoutes)
         let gate = SocketGate(
             store: store, authenticator: authenticator,
-            admission: SessionAdmission(perSecond: configuration.sessionsPerSecond))
+            admission: SessionAdmission(perSecond: configuration.sessionsPerSecond),
+            limiter: limiter, trustedProxies: configuration.trustedProxies)
 
         let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void = {
             [store, log, configuration] socket, purpose in
@@ -85,7 +87,7 @@ package struct ControlPlaneService: Service {
             }
         }
         let application = Application(
-            router: router(containerRoutes, agentRoutes, revocations, authenticator),
+            router: router(containerRoutes, agentRoutes, revocations, authenticator, limiter),
             server: server(gate: gate, certificate: certificate, converse: converse),
             configuration: .init(address: .hostname(configuration.host, port: configuration.port), serverName: nil),
             onServerRunning: { [log, manager, listening] channel in
@@ -141,7 +143,7 @@ package struct ControlPlaneService: Service {
 
     private func router(
         _ containers: ContainerRoutes, _ agents: AgentRoutes, _ revocations: Revocations,
-        _ authenticator: Authenticator
+        _ authenticator: Authenticator, _ limiter: RateLimiter
     ) -> Router<APIContext> {
         let router = Router(context: APIContext.self)
         router.add(middleware: ErrorAnswers<APIContext>())
@@ -155,7 +157,6 @@ package struct ControlPlaneService: Service {
                 throw APIError(.upgradeRequired, "this is a WebSocket; ask for an upgrade on a new connection")
             }
         }
-        let limiter = RateLimiter(configuration.rateLimit)
         let api = router.group("api").add(middleware: Authentication(authenticator: authenticator, limiter: limiter))
             .add(middleware: RateLimiting(limiter: limiter)).add(middleware: AuditTrail(store: store))
         containers.add(to: api)

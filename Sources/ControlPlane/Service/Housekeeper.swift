@@ -40,21 +40,22 @@ struct Housekeeper: Sendable {
     /// - Returns: seconds until there is something to do again.
     func work() async throws -> Double {
         let now = Timestamp.now()
-        for container in try await store.expired(at: now) {
+        let over = try await store.expired(at: now)
+        for container in over {
             guard
                 case .changed(let changed) = try await store.change(
-                    container.id, now: now,
+                    container.id, now: now, respectsLock: false,
                     { record in if (record.spec.expiresAt ?? .infinity) <= now { record.wish = .stopped } })
             else { continue }
             log.info("session over", metadata: ["container": "\(container.id)", "user": "\(container.userID)"])
             await gateway.desiredStateChanged(changed.agent)
         }
         let retention = Double(configuration.retentionDays) * Self.day
-        for agent in try await store.beginPurges(deletedBefore: now - retention, now: now) {
-            await gateway.desiredStateChanged(agent)
-        }
+        let purges = try await store.beginPurges(deletedBefore: now - retention, now: now)
+        for agent in purges.agents { await gateway.desiredStateChanged(agent) }
         let forgotten = try await store.forgetAudit(before: now - Double(configuration.auditDays) * Self.day)
         if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
+        if purges.hasMore || over.count == SQLiteStore.roundOfHousekeeping { return 0.05 }
         let next = try await store.nextMoment(after: now, retention: retention)
         return min(max((next ?? .infinity) - Timestamp.now(), 0.05), Self.longest)
     }
