@@ -92,6 +92,7 @@ let package = Package(
                 logging, lifecycle, hummingbird, hummingbirdCore, crypto, unixSignals, jwtKit,
                 httpClient,
             ],
+            resources: [.embedInCode("API/openapi.json")],
             swiftSettings: strict),
 
         .target(name: "ProgramEntry", dependencies: ["ServiceRuntime", arguments], swiftSettings: strict),

@@ -4,6 +4,7 @@ import HTTPTypes
 import Hummingbird
 import Logging
 import NIOCore
+import NIOHTTP1
 import ServiceRuntime
 
 /// An answer that is not a success: `{"error": …}` and the documented fields beside it.
@@ -18,7 +19,17 @@ struct APIError: Error, HTTPResponseError {
         fields["error"] = .string(message)
     }
 
-    static let unauthorized = APIError(.unauthorized, "unauthorized")
+    static let unauthorized: APIError = {
+        var error = APIError(.unauthorized, "unauthorized")
+        error.headers[.wwwAuthenticate] = "Bearer"
+        return error
+    }()
+    static let upgradeRequired: APIError = {
+        var error = APIError(.upgradeRequired, "this is a WebSocket; ask for an upgrade on a new connection")
+        error.headers[.upgrade] = "websocket"
+        error.headers[.connection] = "Upgrade"
+        return error
+    }()
     static let containerNotFound = APIError(.notFound, "container not found")
     /// - Parameter what: `container` or `agent`.
     static func locked(_ what: String) -> APIError {
@@ -71,6 +82,15 @@ struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
     func handle(
         _ request: Request, context: Context, next: (Request, Context) async throws -> Response
     ) async throws -> Response {
+        var response = try await answer(request, context: context, next: next)
+        // The answer to a HEAD has no body, or the next answer on the connection is read from the middle of it.
+        if request.method == .head { response.body = ResponseBody() }
+        return response
+    }
+
+    private func answer(
+        _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+    ) async throws -> Response {
         do {
             return try await next(request, context)
         } catch let error as APIError {
@@ -85,6 +105,9 @@ struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
             return .json(.object(["error": .string(text)]), status: error.status)
         } catch is CancellationError {
             throw CancellationError()
+        } catch let error as HTTPParserError {
+            // Of the server: it says 400 and closes, for nobody knows where the next request begins.
+            throw error
         } catch {
             context.logger.error(
                 "request failed", metadata: ["path": "\(request.uri.path)", "error": "\(error)"])

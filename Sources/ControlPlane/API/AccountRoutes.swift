@@ -51,6 +51,9 @@ struct AccountRoutes: Sendable {
         try caller.require(.write)
         var body = try await BodyReader(request)
         let name = try body.text("name") ?? "token"
+        guard (1...128).contains(name.utf8.count) else {
+            throw APIError.badField("name", "\(name.utf8.count) bytes", expected: "1 to 128 bytes of text")
+        }
         let words = try body.texts("scopes") ?? ["read"]
         let scopes = Set(words.compactMap(Scope.init))
         let allowed = Scope.allCases.map(\.rawValue).joined(separator: ", ")
@@ -74,9 +77,10 @@ struct AccountRoutes: Sendable {
     @Sendable func revoke(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
-        let id = try ContainerRoutes.id(context)
+        let missing = APIError(.notFound, "token not found")
+        let id = try ContainerRoutes.id(context, orElse: missing)
         guard try await store.revokeToken(id, of: caller.user.id, now: Timestamp.now()) else {
-            throw APIError(.notFound, "token not found")
+            throw missing
         }
         await revocations.revoked(id)
         return .json(.object(["message": .string("token revoked"), "id": .string(id)]))

@@ -38,8 +38,8 @@ struct AgentRoutes: Sendable {
             arch: try body.text("arch") ?? "",
             distro: try body.text("distro") ?? "")
         let agent = AgentRecord(
-            id: id, userID: caller.user.id, name: name, details: try body.text("description") ?? "",
-            tags: try body.texts("tags") ?? [], isShared: caller.user.isAdmin, host: host, createdAt: now,
+            id: id, userID: caller.user.id, name: name, details: try Self.details(&body) ?? "",
+            tags: try Self.tags(&body) ?? [], isShared: caller.user.isAdmin, host: host.bounded(), createdAt: now,
             lastSeenAt: now)
         let text = Secrets.newToken()
         let token = TokenRecord(
@@ -48,6 +48,22 @@ struct AgentRoutes: Sendable {
         try await store.register(agent, token: token, hash: Secrets.hash(text))
         return .json(
             .object(["id": .string(id.text), "name": .string(name), "token": .string(text)]), status: .created)
+    }
+
+    private static func details(_ body: inout BodyReader) throws -> String? {
+        let text = try body.text("description")
+        if let text, text.utf8.count > 2000 {
+            throw APIError.badField("description", "\(text.utf8.count) bytes", expected: "at most 2000 bytes of text")
+        }
+        return text
+    }
+
+    private static func tags(_ body: inout BodyReader) throws -> [String]? {
+        let tags = try body.texts("tags")
+        if let tags, tags.count > 32 || tags.contains(where: { !(1...64).contains($0.utf8.count) }) {
+            throw APIError.badField("tags", "\(tags.count) tags", expected: "at most 32 tags of 1 to 64 bytes")
+        }
+        return tags
     }
 
     /// A bare array, as existing agents read it.
@@ -90,7 +106,7 @@ struct AgentRoutes: Sendable {
         }
         guard
             let changed = try await store.update(
-                agent.id, name: name, details: try body.text("description"), tags: try body.texts("tags"))
+                agent.id, name: name, details: try Self.details(&body), tags: try Self.tags(&body))
         else { throw APIError.agentNotFound }
         return .json(await present(changed))
     }
@@ -165,7 +181,7 @@ struct AgentRoutes: Sendable {
     }
 
     private func id(_ context: APIContext) throws -> AgentID {
-        let text = try ContainerRoutes.id(context)
+        let text = try ContainerRoutes.id(context, orElse: .agentNotFound)
         guard let id = ContainerRoutes.agentID(text) ?? AgentID(text) else { throw APIError.agentNotFound }
         return id
     }

@@ -64,7 +64,8 @@ struct AuditRoutes: Sendable {
             return number
         }
         let records = try await store.audit(
-            before: try number("before", default: .max, in: 1...Int.max), user: query.get("user"),
+            before: try number("before", default: .max, in: 1...Int.max),
+            user: query.get("user").flatMap { $0.utf8.contains(0) ? "" : $0 },
             limit: try number("limit", default: 100, in: 1...1000))
         return .json(.object(["entries": .array(records.map(Self.present)), "count": .integer(records.count)]))
     }

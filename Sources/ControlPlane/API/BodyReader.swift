@@ -8,6 +8,7 @@ import ServiceRuntime
 /// is unknown is ignored and listed as a warning.
 struct BodyReader {
     static let limit = 1024 * 1024
+    private static let timeout = Duration.seconds(20)
 
     private let fields: [String: JSONValue]
     private var known: Set<String> = []
@@ -16,10 +17,9 @@ struct BodyReader {
 
     /// - Parameter optional: true where an empty body stands for `{}`.
     init(_ request: Request, mayBeEmpty: Bool = false) async throws {
-        var request = request
         let buffer: ByteBuffer
         do {
-            buffer = try await request.collectBody(upTo: Self.limit)
+            buffer = try await Self.collect(request)
         } catch is NIOTooManyBytesError {
             throw APIError(.contentTooLarge, "the body is larger than 1 MiB")
         }
@@ -37,6 +37,27 @@ struct BodyReader {
             throw APIError(.badRequest, "the body must be a JSON object")
         }
         self.fields = fields
+    }
+
+    /// Whole within a time: one that drips would hold its connection for years.
+    private static func collect(_ request: Request) async throws -> ByteBuffer {
+        try await withThrowingTaskGroup(of: ByteBuffer?.self) { group in
+            group.addTask {
+                var request = request
+                return try await request.collectBody(upTo: limit)
+            }
+            group.addTask {
+                try await Task.sleep(for: timeout)
+                return nil
+            }
+            defer { group.cancelAll() }
+            guard let buffer = try await group.next() ?? nil else {
+                var error = APIError(.requestTimeout, "the body did not come within \(timeout.components.seconds) s")
+                error.headers[.connection] = "close"
+                throw error
+            }
+            return buffer
+        }
     }
 
     /// `application/json`, also with a suffix (`application/merge-patch+json`) and parameters; UTF-8 is the only charset.
@@ -71,7 +92,7 @@ struct BodyReader {
         case nil, .null?: return nil
         case .array(let items)?:
             return try items.map { item in
-                guard case .string(let text) = item else {
+                guard case .string(let text) = item, !text.utf8.contains(0) else {
                     throw APIError.badField(name, item.shortDescription, expected: "a list of text")
                 }
                 return text
@@ -85,7 +106,7 @@ struct BodyReader {
         case nil, .null?: return nil
         case .object(let object)?:
             return try object.mapValues { item in
-                guard case .string(let text) = item else {
+                guard case .string(let text) = item, !text.utf8.contains(0) else {
                     throw APIError.badField(name, item.shortDescription, expected: "an object of text")
                 }
                 return text
@@ -100,10 +121,12 @@ struct BodyReader {
         case nil, .null?: return nil
         case .object(let fields)?:
             // The reference has its keys both ways.
-            var plain: [String: JSONValue] = [:]
-            for (key, value) in fields {
-                plain[key.hasPrefix(name + ".") ? String(key.dropFirst(name.count + 1)) : key] = value
-            }
+            let prefix = name + "."
+            let plain = Dictionary(
+                fields.map { ($0.hasPrefix(prefix) ? String($0.dropFirst(prefix.count)) : $0, $1) },
+                // The same twice: the one without the prefix, whatever the order.
+                uniquingKeysWith: { _, _ in .null }
+            ).merging(fields.filter { !$0.key.hasPrefix(prefix) }) { $1 }
             var inner = BodyReader(fields: plain, name: name)
             let value = try read(&inner)
             innerWarnings += inner.warnings

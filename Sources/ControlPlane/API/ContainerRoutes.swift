@@ -214,7 +214,10 @@ struct ContainerRoutes: Sendable {
         ]
         guard outcome.isConfirmed else {
             var pending = fields
-            pending["message"] = .string("container deleted; its host will remove it when it reconnects")
+            let isOnline = await gateway.isOnline(container.agent)
+            pending["message"] = .string(
+                "container deleted; \(isOnline ? "its host is still at it" : "its host will remove it when it reconnects")"
+            )
             return .json(.object(pending), status: .accepted)
         }
         return .json(.object(fields))
@@ -325,9 +328,12 @@ struct ContainerRoutes: Sendable {
         text.hasPrefix("agent:") ? AgentID(String(text.dropFirst("agent:".count))) : nil
     }
 
-    static func id(_ context: APIContext) throws -> String {
+    /// - Parameter missing: what to say of one that nothing can have.
+    static func id(_ context: APIContext, orElse missing: APIError = .containerNotFound) throws -> String {
         let raw = try context.parameters.require("id")
-        guard let text = raw.removingPercentEncoding, text.utf8.count <= 200 else { throw APIError.containerNotFound }
+        guard let text = raw.removingPercentEncoding, text.utf8.count <= 200, !text.utf8.contains(0) else {
+            throw missing
+        }
         return text
     }
 

@@ -149,12 +149,13 @@ package struct ControlPlaneService: Service {
         router.add(middleware: ErrorAnswers<APIContext>())
         router.add(middleware: ClientAddress(trusted: configuration.trustedProxies))
         router.get("health") { _, _ in Response.json(.object(["status": .string("ok")])) }
+        router.get("openapi.json") { _, _ in OpenAPI.answer }
         router.get("api/version") { _, _ in
             Response.json(.object(["version": .string(BerthVersion.text), "api": .string("v1")]))
         }
         for path in ["ws/events", "api/containers/events", "ws/agent/:id", "api/agents/:id/ws"] {
             router.get(RouterPath(path)) { _, _ -> Response in
-                throw APIError(.upgradeRequired, "this is a WebSocket; ask for an upgrade on a new connection")
+                throw APIError.upgradeRequired
             }
         }
         let api = router.group("api").add(middleware: Authentication(authenticator: authenticator, limiter: limiter))
