@@ -140,7 +140,7 @@ let package = Package(
             dependencies: [
                 "BerthModel", "AgentProtocol", "AgentCore", "ControlPlaneCore", "ControlPlaneStore", "ControlPlane",
                 "HostAgent", "ServiceRuntime", "WebSocketTransport", "DockerEngine", "Simulation", nio, nioPosix,
-                logging, crypto,
+                logging, crypto, grdb,
             ],
             swiftSettings: strict),
         .testTarget(

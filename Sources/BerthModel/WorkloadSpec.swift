@@ -215,6 +215,19 @@ package struct VolumeMount: Hashable, Sendable, Codable {
         return "\(name(for: workload))-\(hasher.finalize())"
     }
 
+    /// True for the names that the two functions above give.
+    package static func isName(_ volume: String, of workload: WorkloadID) -> Bool {
+        let own = name(for: workload)
+        guard volume.hasPrefix(own) else { return false }
+        let rest = volume.utf8.dropFirst(own.utf8.count)
+        guard !rest.isEmpty else { return true }
+        return rest.count == 17 && rest.first == UInt8(ascii: "-")
+            && rest.dropFirst().allSatisfy { byte in
+                (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+                    || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
+            }
+    }
+
     var problem: String? {
         let allowed = volume.utf8.allSatisfy { byte in
             switch byte {

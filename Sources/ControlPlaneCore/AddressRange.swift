@@ -39,6 +39,12 @@ package struct AddressRange: Hashable, Sendable {
         return client
     }
 
+    /// What is counted as one: an IPv6 customer has a /64 and more, whose addresses cost them nothing.
+    package static func counted(_ address: String) -> String {
+        guard let bytes = bytes(address), bytes.count == 16 else { return address }
+        return bytes.prefix(8).map { String($0, radix: 16) }.joined(separator: ":") + "::/64"
+    }
+
     // MARK: reading
 
     /// Four bytes, or sixteen; an IPv4 address inside an IPv6 one counts as the former.

@@ -172,7 +172,15 @@ package struct ContainerRecord: Hashable, Sendable {
     }
 
     package var desired: DesiredWorkload {
-        DesiredWorkload(id: id, generation: generation, wish: wish, spec: spec, purgesVolumes: isPurged)
+        var wanted = spec
+        if wish == .removed {
+            // A tombstone goes to the host as long as it is not confirmed, and needs none of this.
+            wanted.environment = [:]
+            wanted.labels = [:]
+            wanted.command = nil
+            wanted.setUp = nil
+        }
+        return DesiredWorkload(id: id, generation: generation, wish: wish, spec: wanted, purgesVolumes: isPurged)
     }
 
     package var status: PresentedStatus { .of(wish: wish, observed: observed, everRan: everRan) }

@@ -6,6 +6,9 @@ extension SQLiteStore {
     /// Most rows that one round takes: a round must not hold up those who wait for the store.
     package static let roundOfHousekeeping = 500
 
+    /// Containers of one host whose data is on its way out at the same time: an agent asks back above this.
+    package static let mostPurgesAtOnce = 10
+
     /// Running containers whose session is over, soonest first.
     package func expired(at now: Double) async throws -> [ContainerRecord] {
         try await pool.read { database in
@@ -63,8 +66,20 @@ extension SQLiteStore {
                     ORDER BY container.deleted_at LIMIT ?
                     """, arguments: [moment, Self.roundOfHousekeeping])
             var agents: Set<AgentID> = []
+            var underWay: [AgentID: Int] = [:]
+            var hasMore = rows.count == Self.roundOfHousekeeping
             for row in rows {
                 let agent = AgentID(validated: row["agent_id"])
+                let count =
+                    try underWay[agent] ?? Int.fetchOne(
+                        database,
+                        sql: "SELECT COUNT(*) FROM container WHERE agent_id = ? AND purges = 1 AND purged_at IS NULL",
+                        arguments: [agent.text]) ?? 0
+                guard count < Self.mostPurgesAtOnce else {
+                    hasMore = true
+                    continue
+                }
+                underWay[agent] = count + 1
                 agents.insert(agent)
                 let revision = try Rows.raiseRevision(of: agent, database)
                 try database.execute(
@@ -73,18 +88,18 @@ extension SQLiteStore {
                             removed_at = NULL WHERE id = ?
                         """, arguments: [revision, row["id"] as String])
             }
-            return (agents, rows.count == Self.roundOfHousekeeping)
+            return (agents, hasMore)
         }
     }
 
-    /// Deleted, and not yet gone; newest deletion first.
+    /// Deleted, and not yet gone; newest deletion first, at most 200.
     package func deletedContainers(of user: String) async throws -> [ContainerRecord] {
         try await pool.read { database in
             try Row.fetchAll(
                 database,
                 sql: """
                     SELECT * FROM container WHERE user_id = ? AND deleted_at IS NOT NULL AND purges = 0
-                    ORDER BY deleted_at DESC, id DESC
+                    ORDER BY deleted_at DESC, id DESC LIMIT 200
                     """, arguments: [user]
             ).map(Rows.container)
         }

@@ -73,6 +73,24 @@ extension SQLiteStore {
         }
     }
 
+    /// For who lost their authenticator, or whose token was stolen and used to set one up: factor and locks go together.
+    ///
+    /// - Returns: false where there is no such user.
+    package func resetSecondFactor(ofUserNamed name: String) async throws -> Bool {
+        try await pool.write { database in
+            guard
+                let id = try String.fetchOne(database, sql: "SELECT id FROM user WHERE name = ?", arguments: [name])
+            else { return false }
+            try database.execute(
+                sql: "UPDATE user SET totp_secret = NULL, totp_confirmed = 0, totp_last_step = 0 WHERE id = ?",
+                arguments: [id])
+            for table in ["container", "agent"] {
+                try database.execute(sql: "UPDATE \(table) SET mfa_locked = 0 WHERE user_id = ?", arguments: [id])
+            }
+            return true
+        }
+    }
+
     /// Locks only where there is a second factor to open it with; in one transaction with that check.
     ///
     /// - Returns: false where there is none.
@@ -88,7 +106,7 @@ extension SQLiteStore {
         try await pool.write { database in
             try database.execute(
                 sql: """
-                    UPDATE \(table) SET mfa_locked = ? WHERE id = ?
+                    UPDATE \(table) SET mfa_locked = ? WHERE id = ? AND deleted_at IS NULL
                         AND EXISTS (SELECT 1 FROM user WHERE user.id = user_id AND totp_confirmed)
                     """, arguments: [isLocked, id])
             return database.changesCount > 0

@@ -7,8 +7,10 @@ import GRDB
 package struct SQLiteStore: Sendable {
     let pool: DatabasePool
 
-    /// Opens or creates the file and brings its tables up to date.
-    package init(path: String) throws {
+    /// Opens or creates the file.
+    ///
+    /// - Parameter migrates: brings its tables up to date; false for what must leave it as it is.
+    package init(path: String, migrates: Bool = true) throws {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
         configuration.foreignKeysEnabled = true
@@ -17,7 +19,7 @@ package struct SQLiteStore: Sendable {
         try pool.barrierWriteWithoutTransaction { database in
             try database.execute(sql: "PRAGMA synchronous = FULL")
         }
-        try Schema.migrator.migrate(pool)
+        if migrates { try Schema.migrator.migrate(pool) }
     }
 
     // MARK: users

@@ -129,6 +129,16 @@ enum Schema {
             }
             try database.execute(
                 sql: """
+                    -- What was deleted when volumes stayed for good gets its time from here on.
+                    UPDATE container SET deleted_at = (julianday('now') - 2440587.5) * 86400.0
+                        WHERE deleted_at IS NOT NULL;
+                    -- The end that was told at the creation: 50 hours.
+                    UPDATE container SET expires_at = created_at + 180000,
+                        spec = json_set(spec, '$.expiresAt', created_at + 180000), generation = generation + 1
+                        WHERE deleted_at IS NULL AND user_id IN (SELECT id FROM user WHERE tier IN ('guest', 'free'));
+                    UPDATE agent SET revision = revision + 1;
+                    UPDATE container SET changed_revision = (SELECT revision FROM agent WHERE agent.id = agent_id)
+                        WHERE expires_at IS NOT NULL AND agent_id IS NOT NULL;
                     CREATE UNIQUE INDEX user_subject ON user(issuer, subject) WHERE subject IS NOT NULL;
                     CREATE INDEX container_expiry ON container(expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
                     CREATE INDEX container_deleted ON container(deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;

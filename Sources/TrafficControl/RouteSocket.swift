@@ -7,9 +7,13 @@ package struct TrafficError: Error, Hashable, Sendable, CustomStringConvertible 
     package var call: String
     /// Of errno(3).
     package var code: Int32
+    /// It was about entering another namespace.
+    var isOutside = false
 
     package var description: String {
-        if code == EPERM { return "\(call): not permitted; the agent needs CAP_NET_ADMIN" }
+        if code == EPERM {
+            return "\(call): not permitted; the agent needs CAP_NET_ADMIN\(isOutside ? " and CAP_SYS_ADMIN" : "")"
+        }
         return "\(call): \(String(cString: strerror(code)))"
     }
 }
@@ -23,7 +27,9 @@ struct RouteSocket: ~Copyable {
     /// - Parameter pid: a process of the namespace.
     init(inNamespaceOf pid: Int32) throws(TrafficError) {
         descriptor = berth_route_socket(pid)
-        guard descriptor >= 0 else { throw TrafficError(call: "network namespace of process \(pid)", code: errno) }
+        guard descriptor >= 0 else {
+            throw TrafficError(call: "network namespace of process \(pid)", code: errno, isOutside: true)
+        }
     }
 
     deinit { close(descriptor) }

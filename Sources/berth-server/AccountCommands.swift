@@ -7,7 +7,7 @@ import ServiceRuntime
 
 struct User: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Manages users.", subcommands: [Create.self, List.self, SetTier.self])
+        abstract: "Manages users.", subcommands: [Create.self, List.self, SetTier.self, ResetMFA.self])
 
     struct Create: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Creates a user; works while the server runs.")
@@ -66,7 +66,7 @@ struct User: AsyncParsableCommand {
             }
             for user in users {
                 ProgramEnvironment.printLine(
-                    "\(user.name)  \(user.id)  \(user.tier.rawValue)\(user.isAdmin ? "  administrator" : "")")
+                    "\(user.name.printable)  \(user.id)  \(user.tier.rawValue)\(user.isAdmin ? "  administrator" : "")")
             }
         }
     }
@@ -91,6 +91,24 @@ struct User: AsyncParsableCommand {
                 throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
             }
             ProgramEnvironment.printLine("user \(name) has the tier \(tier)")
+        }
+    }
+
+    struct ResetMFA: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "reset-mfa",
+            abstract: "Takes away a user's second factor and all that it locks, for who has lost it.")
+
+        @OptionGroup var common: CommonOptions
+        @Option(help: "Name of the user.")
+        var name: String
+
+        func run() async throws {
+            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
+            guard try await store.resetSecondFactor(ofUserNamed: name) else {
+                throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
+            }
+            ProgramEnvironment.printLine("user \(name) has no second factor, and nothing of theirs is locked")
         }
     }
 }
@@ -170,7 +188,7 @@ struct Token: AsyncParsableCommand {
             }
             for token in tokens {
                 let scopes = token.scopes.map(\.rawValue).sorted().joined(separator: ",")
-                ProgramEnvironment.printLine("\(token.id)  \(token.prefix)…  \(scopes)  \(token.name)")
+                ProgramEnvironment.printLine("\(token.id)  \(token.prefix)…  \(scopes)  \(token.name.printable)")
             }
         }
     }
@@ -201,5 +219,12 @@ struct Token: AsyncParsableCommand {
             throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user create makes one")
         }
         return owner
+    }
+}
+
+extension String {
+    /// For a terminal: names come from strangers.
+    fileprivate var printable: String {
+        String(unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : Character($0) })
     }
 }

@@ -3,6 +3,7 @@ import BerthModel
 import ControlPlane
 import ControlPlaneStore
 import FoundationEssentials
+import Glibc
 import Logging
 import ServiceLifecycle
 import ServiceRuntime
@@ -97,12 +98,14 @@ struct Backup: AsyncParsableCommand {
         // Nothing is made where there is nothing.
         guard DurableFile.exists(path) else { throw ProgramFailure(.failure, "there is no database \(path)") }
         guard !DurableFile.exists(file) else { throw ProgramFailure(.failure, "\(file) is there already") }
-        let store = try ControlPlaneService.openStore(path: path)
+        // As it is: the copy before an upgrade must be one of before the upgrade.
+        let store = try ControlPlaneService.openStore(path: path, migrates: false)
         do {
             // It holds hashes of tokens and the second factors' secrets.
             try DurableFile.write(Data(), to: file)
             try store.backUp(to: file)
         } catch {
+            unlink(file)
             throw ProgramFailure(.failure, "the copy \(file) cannot be written: \(error)")
         }
         ProgramEnvironment.printLine("\(file): a copy of \(path)")

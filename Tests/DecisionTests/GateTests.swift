@@ -61,5 +61,8 @@ import Testing
         #expect(client("10.0.0.1", "nonsense") == "10.0.0.1" && client("10.0.0.1") == "10.0.0.1")
         #expect(client("10.0.0.1", "10.0.0.3, 10.0.0.2") == "10.0.0.3")
         #expect(client("::1", " 2001:db8::1 ") == "2001:db8::1")
+        #expect(AddressRange.counted("2001:db8::1") == AddressRange.counted("2001:db8:0:0:ffff::9"))
+        #expect(AddressRange.counted("2001:db8::1") != AddressRange.counted("2001:db8:0:1::1"))
+        #expect(AddressRange.counted("10.0.0.1") == "10.0.0.1" && AddressRange.counted("") == "")
     }
 }

@@ -49,6 +49,87 @@ import Testing
         }
     }
 
+    @Test func `an old tombstone removes nothing that was restored since, whatever revision it comes with`() {
+        let restored = Sample.desired(generation: 5)
+        let held = HeldDesiredState(
+            state: DesiredState(revision: Revision(3), workloads: [restored]), digest: Fingerprint(text: "d"))
+        for purges in [false, true] {
+            for generation in 1...5 {
+                var old = Sample.desired(.removed, generation: generation)
+                old.purgesVolumes = purges
+                let snapshot = ControlPlaneMessage.Snapshot(
+                    revision: Revision(9), digest: Fingerprint(text: "x"), items: [.workload(old)])
+                guard
+                    case .store(let next, let nacks) = DesiredStateIntake().snapshotReceived(
+                        snapshot, held: held, running: running)
+                else {
+                    Issue.record("expected a store")
+                    return
+                }
+                #expect(next.state.workloads[Sample.id] == restored && nacks.count == 1)
+            }
+        }
+        // A new one is meant; and a purge that comes after the tombstone is one of its own.
+        for (heldWish, generation, purges) in [
+            (DesiredWorkload.Wish.running, 6, false), (.running, 6, true), (.removed, 6, true),
+        ] {
+            var meant = Sample.desired(.removed, generation: generation)
+            meant.purgesVolumes = purges
+            let before = HeldDesiredState(
+                state: DesiredState(revision: Revision(3), workloads: [Sample.desired(heldWish, generation: 5)]),
+                digest: Fingerprint(text: "d"))
+            let snapshot = ControlPlaneMessage.Snapshot(
+                revision: Revision(9), digest: Fingerprint(text: "x"), items: [.workload(meant)])
+            guard
+                case .store(let next, let nacks) = DesiredStateIntake().snapshotReceived(
+                    snapshot, held: before, running: [])
+            else {
+                Issue.record("expected a store")
+                return
+            }
+            #expect(next.state.workloads[Sample.id] == meant && nacks.isEmpty)
+        }
+    }
+
+    @Test func `a tombstone's wild numbers do no harm, and many purges at once are asked about`() {
+        var wild = Sample.desired(.removed, generation: 2)
+        wild.spec.resources.bandwidth = .init(egressKbps: .max, ingressKbps: .min)
+        wild.spec.resources.volumeMB = .max
+        wild.spec.expiresAt = -.infinity
+        guard
+            case .store(let next, let nacks) = DesiredStateIntake().deltaReceived(
+                delta(3, 4, [.workload(wild)]), held: held(3), running: running)
+        else {
+            Issue.record("expected a store")
+            return
+        }
+        let kept = next.state.workloads[Sample.id]
+        #expect(kept?.wish == .removed && kept?.spec.resources == Resources() && kept?.spec.expiresAt == nil)
+        #expect(nacks.isEmpty)
+
+        func purges(_ count: Int) -> DesiredStateIntake.Verdict {
+            let items = (0..<count).map { number in
+                var workload = Sample.desired(.removed, generation: 1)
+                workload.id = WorkloadID(validated: "w\(number)")
+                workload.spec.volumes = []
+                workload.purgesVolumes = true
+                return DesiredItem.workload(workload)
+            }
+            let snapshot = ControlPlaneMessage.Snapshot(
+                revision: Revision(9), digest: Fingerprint(text: "x"), items: items)
+            return DesiredStateIntake().snapshotReceived(snapshot, held: held(3), running: running)
+        }
+        if case .store = purges(10) {} else { Issue.record("ten are done") }
+        guard case .askToConfirm(let candidates) = purges(11) else {
+            Issue.record("eleven are asked about")
+            return
+        }
+        #expect(candidates.workloads.count == 11)
+        var living = Sample.desired(generation: 2)
+        living.purgesVolumes = true
+        #expect(living.problem?.contains("purgesVolumes") == true, "only what is wanted removed can lose its data")
+    }
+
     @Test func `the same revision with other content is reported, not applied`() {
         let snapshot = ControlPlaneMessage.Snapshot(revision: Revision(3), digest: Fingerprint(text: "else"), items: [])
         guard case .refuse = DesiredStateIntake().snapshotReceived(snapshot, held: held(3), running: running) else {
@@ -97,7 +178,10 @@ import Testing
         func removing(_ count: Int) -> ControlPlaneMessage.Snapshot {
             let items = all.enumerated().map { index, workload in
                 var changed = workload
-                if index < count { changed.wish = .removed }
+                if index < count {
+                    changed.wish = .removed
+                    changed.generation += 1
+                }
                 return DesiredItem.workload(changed)
             }
             return .init(revision: Revision(4), digest: Fingerprint(text: "d"), items: items)

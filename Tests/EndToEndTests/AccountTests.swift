@@ -50,6 +50,28 @@ import WebSocketTransport
         try await controlPlane.stop()
     }
 
+    @Test
+    func `nobody uses up another's limit: not an agent its owner's, and who revokes a token has a count of their own`()
+        async throws
+    {
+        let controlPlane = try await TestControlPlane { _ in ["BERTH_OPERATIONS_PER_MINUTE": "3"] }
+        let client = await controlPlane.client()
+        let agent = try await client.call(.POST, "/api/agents/register", #"{"name":"one"}"#)
+        let own = APIClient(port: client.port, token: try #require(agent.text("token")))
+        var statuses: [Int] = []
+        for _ in 0..<5 { statuses.append(try await own.call(.POST, "/api/containers/x/stop").status) }
+        #expect(statuses == [403, 403, 403, 429, 429])
+        let made = try await client.call(.POST, "/api/tokens", #"{"scopes":["write"],"expires_in":1}"#)
+        let stolen = APIClient(port: client.port, token: try #require(made.text("token")))
+        let made2 = try await stolen.call(.POST, "/api/tokens", #"{"scopes":["write"]}"#)
+        #expect(
+            made2.text("expires_at") == made.text("expires_at"), "a token makes none that outlives it: \(made2)")
+        #expect(try await stolen.call(.POST, "/api/containers/x/stop").status == 429)
+        #expect(try await client.call(.DELETE, "/api/tokens/\(try #require(made.text("id")))").status == 200)
+        #expect(try await stolen.call(.GET, "/api/containers").status == 401)
+        try await controlPlane.stop()
+    }
+
     /// Head and body as they came.
     private func raw(
         _ controlPlane: TestControlPlane, _ method: String, _ path: String = "/api/containers", token: String,

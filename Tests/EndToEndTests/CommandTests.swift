@@ -176,6 +176,8 @@ import Testing
         #expect(try await run("user", "set-tier", "--name", "ada", "--tier", "gold").status == 2)
         #expect(try await run("user", "set-tier", "--name", "bob", "--tier", "pro").status == 1)
         #expect(try await run("user", "list").output.contains("ada"))
+        #expect(try await run("user", "reset-mfa", "--name", "ada").status == 0)
+        #expect(try await run("user", "reset-mfa", "--name", "bob").status == 1)
         let id = try #require(fields["id"]?.text)
         #expect(try await run("token", "list", "--user", "ada").output.contains(id))
         #expect(try await run("token", "revoke", "--user", "admin", id).status == 1, "not theirs")

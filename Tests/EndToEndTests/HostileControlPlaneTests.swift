@@ -18,7 +18,7 @@ extension RealParts {
             _ id: String, _ change: (inout [String: Any]) -> Void = { _ in }, wish: DesiredWorkload.Wish = .running
         ) throws -> String {
             let workload = DesiredWorkload(
-                id: WorkloadID(validated: id), generation: 1, wish: wish,
+                id: WorkloadID(validated: id), generation: wish == .removed ? 2 : 1, wish: wish,
                 spec: WorkloadSpec(
                     name: "w", image: "alpine:latest", runtime: .init(name: "runc"),
                     resources: .init(memoryMB: 64, cpuMillicores: 100, diskMB: 1024, pids: 64),
@@ -177,8 +177,11 @@ extension RealParts {
             let gone = try ["hostile-dressed", "hostile-aaa", "hostile-bbb", "hostile-zzz"].map {
                 try item($0, wish: .removed)
             }.joined(separator: ",")
+            // And the data of another agent's does not.
+            let purge = try item("hostile-foreign", { $0["purgesVolumes"] = true }, wish: .removed)
             try await enemy.say(
-                #"{"type":"desired_delta","data":{"appliesTo":8,"resultsIn":9,"digest":"0","put":[\#(gone)]}}"#)
+                #"{"type":"desired_delta","data":{"appliesTo":8,"resultsIn":9,"digest":"0","put":[\#(gone),\#(purge)]}}"#
+            )
             try await untilTrue("it asks before it removes everything", within: 20) {
                 !enemy.heard("removal_candidates").isEmpty
             }

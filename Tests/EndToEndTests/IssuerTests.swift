@@ -37,11 +37,14 @@ import Testing
             try JSONCoding.encode(JSONValue.object(fields)).write(to: URL(fileURLWithPath: folder.file(name)))
         }
 
-        func publish(_ keys: [(String, P256.Signing.PrivateKey)], more: [JSONValue] = []) throws {
+        func publish(
+            _ keys: [(String, P256.Signing.PrivateKey)], saysAlgorithm: Bool = true, more: [JSONValue] = []
+        ) throws {
             let entries = keys.map { kid, key in
                 let point = key.publicKey.x963Representation.dropFirst()
                 return JSONValue.object([
-                    "kty": .string("EC"), "crv": .string("P-256"), "alg": .string("ES256"), "use": .string("sig"),
+                    "kty": .string("EC"), "crv": .string("P-256"), "use": .string("sig"),
+                    saysAlgorithm ? "alg" : "x-none": .string("ES256"),
                     "kid": .string(kid), "x": .string(base64(point.prefix(32))), "y": .string(base64(point.suffix(32))),
                 ])
             }
@@ -155,6 +158,19 @@ import Testing
         ] {
             #expect(try await status(token) == 401, "\(token.prefix(60))")
         }
+        try await controlPlane.stop()
+        try await issuer.program.killHard()
+    }
+
+    @Test func `a key that leaves its algorithm open is not bound to what a stranger's token says`() async throws {
+        let issuer = try await Issuer()
+        try issuer.publish([("one", issuer.key)], saysAlgorithm: false)
+        let (controlPlane, client) = try await Self.serve(issuer)
+        for algorithm in ["ES384", "ES512", "PS512", "none", "HS256"] {
+            let strange = try issuer.token(issuer.claims(), algorithm: algorithm)
+            #expect(try await client(strange).call(.GET, "/api/profile").status == 401, "\(algorithm)")
+        }
+        #expect(try await client(try issuer.token(issuer.claims())).call(.GET, "/api/profile").status == 200)
         try await controlPlane.stop()
         try await issuer.program.killHard()
     }

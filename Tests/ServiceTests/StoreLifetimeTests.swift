@@ -1,8 +1,10 @@
 import BerthModel
 import ControlPlaneCore
-import ControlPlaneStore
 import Foundation
+import GRDB
 import Testing
+
+@testable import ControlPlaneStore
 
 /// What the store says about time, deletions and locks.
 @Suite struct StoreLifetimes {
@@ -149,7 +151,66 @@ import Testing
         }
         #expect(ended.isLocked && ended.wish == .stopped)
         #expect(try await store.setLock(false, container: one))
-        #expect(try await store.removeSecondFactor(of: user.id))
+        #expect(try await store.setLock(true, container: one))
+        // The operator can, for who has lost it.
+        #expect(try await store.resetSecondFactor(ofUserNamed: "ada"))
+        #expect(try await store.container(one)?.isLocked == false)
+        #expect(try await store.secondFactor(of: user.id) == nil)
+    }
+
+    @Test func `an upgrade gives what was deleted its time, and old sessions their end`() async throws {
+        let path = folder.path + "/old"
+        let old = try DatabasePool(path: path)
+        try Schema.migrator.migrate(old, upTo: "2 history and frozen identities")
+        let spec = try Rows.json(WorkloadSpec(name: "x", image: "a"))
+        try await old.write { database in
+            for (user, tier) in [("u1", "free"), ("u2", "pro")] {
+                try database.execute(
+                    sql: "INSERT INTO user VALUES (?, ?, '', ?, 0, 0)", arguments: [user, user, tier])
+                for (id, deletedAt) in [("live", nil), ("gone", 100.0)] as [(String, Double?)] {
+                    try database.execute(
+                        sql: """
+                            INSERT INTO container (id, user_id, name, image, role, generation, wish, spec, memory_mb,
+                                cpu_millicores, changed_revision, ever_ran, created_at, last_used_at, deleted_at)
+                            VALUES (?, ?, ?, 'a', '', 1, ?, ?, 1, 1, 0, 0, 1000, 1000, ?)
+                            """,
+                        arguments: [
+                            "\(user)-\(id)", user, id, deletedAt == nil ? "running" : "removed", spec, deletedAt,
+                        ])
+                }
+            }
+        }
+        try old.close()
+        let before = Date().timeIntervalSince1970
+        let store = try SQLiteStore(path: path)
+        let live = try #require(try await store.container(WorkloadID(validated: "u1-live")))
+        #expect(live.spec.expiresAt == 181_000 && live.generation == 2)
+        #expect(try await store.expired(at: 181_000).map(\.id) == [live.id])
+        #expect(try await store.container(WorkloadID(validated: "u2-live"))?.spec.expiresAt == nil)
+        let gone = try #require(try await store.deletedContainers(of: "u2").first?.deletedAt)
+        #expect(gone > before - 5, "its time begins with the upgrade: \(gone)")
+        #expect(try await store.beginPurges(deletedBefore: before - 5, now: before).agents.isEmpty)
+        #expect(try await store.deletedContainers(of: "u2").count == 1)
+    }
+
+    @Test func `at most ten of one host lose their data at a time`() async throws {
+        let host = try await agent("host")
+        for number in 0..<14 { try await delete(try await create("c\(number)", on: host), at: Double(number)) }
+        let first = try await store.beginPurges(deletedBefore: 20, now: 100)
+        #expect(first.agents == [host] && first.hasMore)
+        let state = try await store.desiredState(of: host)
+        let purged = state.workloads.values.filter(\.purgesVolumes)
+        #expect(purged.count == SQLiteStore.mostPurgesAtOnce)
+        let statuses = purged.prefix(3).map { workload in
+            var status = WorkloadStatus(
+                workload: workload.id, generation: workload.generation, observedGeneration: workload.generation,
+                phase: .removed)
+            status.isPurged = true
+            return status
+        }
+        _ = try await store.record(statuses, from: host, now: 110)
+        #expect(try await store.beginPurges(deletedBefore: 20, now: 120).hasMore)
+        #expect(try await store.desiredState(of: host).workloads.values.count(where: \.purgesVolumes) == 10)
     }
 
     @Test func `a user of an issuer is one user, whatever they are called`() async throws {

@@ -89,16 +89,36 @@ package struct DesiredStateIntake: Sendable {
                 nacks.append(.init(revision: revision, workload: id, reason: problem))
                 if let id, let last = held.workloads[id] { good.append(last) }
             case .workload(let workload):
-                // A tombstone needs no usable spec: whatever was wrong with it, it is to go.
-                if workload.wish != .removed, let problem = workload.problem {
+                let last = held.workloads[workload.id]
+                if let problem = workload.wish == .removed
+                    ? Self.problem(ofTombstone: workload, last) : workload.problem
+                {
                     nacks.append(.init(revision: revision, workload: workload.id, reason: problem))
-                    if let last = held.workloads[workload.id] { good.append(last) }
+                    if let last { good.append(last) }
                 } else {
-                    good.append(workload)
+                    good.append(workload.wish == .removed ? Self.usable(workload) : workload)
                 }
             }
         }
         return (good, nacks)
+    }
+
+    /// What was deleted once and restored since must not go by the old tombstone, as a control plane that was set back to an
+    /// older backup would send it: a deletion that is meant has a generation of its own.
+    private static func problem(ofTombstone workload: DesiredWorkload, _ last: DesiredWorkload?) -> String? {
+        guard let last, workload.generation <= last.generation else { return nil }
+        if last.wish != .removed { return "tombstone of generation \(workload.generation), held is \(last.generation)" }
+        return workload.purgesVolumes && !last.purgesVolumes
+            ? "purge of generation \(workload.generation), held is \(last.generation)" : nil
+    }
+
+    /// A tombstone needs no usable spec: whatever was wrong with it, it is to go. Its numbers must do no harm meanwhile.
+    private static func usable(_ tombstone: DesiredWorkload) -> DesiredWorkload {
+        guard tombstone.problem != nil else { return tombstone }
+        var result = tombstone
+        result.spec.resources = Resources()
+        result.spec.expiresAt = nil
+        return result
     }
 
     private func guarded(
@@ -113,7 +133,8 @@ package struct DesiredStateIntake: Sendable {
             $0.purgesVolumes && held.workloads[$0.id]?.purgesVolumes != true
         }
         if purged.count > Self.mostPurges {
-            return .askToConfirm(.init(revision: next.state.revision, workloads: purged.map(\.id).sorted()))
+            let all = doomed.union(purged.map(\.id))
+            return .askToConfirm(.init(revision: next.state.revision, workloads: all.sorted()))
         }
         let mostWithoutAsking = max(3, running.count * 3 / 10)
         if doomed.count > mostWithoutAsking || (doomed.count == running.count && running.count > 1) {

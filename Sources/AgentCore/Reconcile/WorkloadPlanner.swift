@@ -33,6 +33,8 @@ package struct WorkloadPlanner {
     static let healthDeadline = Milliseconds.seconds(300)
     /// What it replaced is kept, stopped, until then: its writable layer is the way back.
     static let keepOldFor = Milliseconds.seconds(3600)
+    /// By the clock that starts with the agent: until then volumes may not have been measured yet.
+    static let measuredBy = MonotonicInstant(milliseconds: 60_000)
     /// Settings that do not stay as they were put are put right no more often than this.
     static let repairEvery = Milliseconds.seconds(60)
 
@@ -131,7 +133,8 @@ package struct WorkloadPlanner {
             return stop(up, "to be removed", phase: .stopping, shown: up)
         }
         if let next = containers.first(where: { $0.state != .removing }) {
-            return step(.remove(next.id), "to be removed; its volumes stay", .stopping)
+            return step(
+                .remove(next.id), "to be removed\(workload.purgesVolumes ? "" : "; its volumes stay")", .stopping)
         }
         if let going = containers.first {
             return Decision(status: status(.stopping, going), nextLook: now + .seconds(1))
@@ -184,15 +187,24 @@ package struct WorkloadPlanner {
     /// MiB in its volumes; nil where they are not watched or not measured yet.
     var volumeUsedMB: Int? {
         guard workload.spec.resources.volumeMB != nil, !observed.volumeMB.isEmpty else { return nil }
-        let own = VolumeMount.name(for: workload.id)
-        let measured = observed.volumeMB.filter { $0.key == own || $0.key.hasPrefix(own + "-") }
-        return measured.isEmpty ? nil : measured.values.reduce(0, +)
+        // Its own, by the names that they can have: never a look through those of all others.
+        let names = Set([VolumeMount.name(for: workload.id)] + containers.flatMap { $0.mounts.map(\.volume) })
+        let measured = names.compactMap { observed.volumeMB[$0] }
+        return measured.isEmpty ? nil : measured.reduce(0, +)
     }
 
     /// It wrote more than it may, and the host's owner stops what does. The data stays as it is.
     private var overfull: Decision? {
-        guard policy.stopsOverfull, let limit = workload.spec.resources.volumeMB, let used = volumeUsedMB, used > limit
-        else { return nil }
+        guard policy.stopsOverfull, let limit = workload.spec.resources.volumeMB else { return nil }
+        guard let used = volumeUsedMB else {
+            // An agent that has just started has measured nothing yet: its start is no way around the limit.
+            let isDown = !containers.isEmpty && !containers.contains(where: \.state.isUp)
+            guard isDown, now < Self.measuredBy else { return nil }
+            return Decision(
+                status: status(.waiting, shown, reason: "volume_unmeasured", message: "its volumes are being measured"),
+                nextLook: now + .seconds(1))
+        }
+        guard used > limit else { return nil }
         let message = "its volumes hold \(used) MiB, and \(limit) are allowed; raise volume_mb"
         if let up = containers.first(where: \.state.isUp) { return stop(up, message, phase: .stopping, shown: up) }
         return Decision(status: status(.failed, shown, reason: "volume_full", message: message))

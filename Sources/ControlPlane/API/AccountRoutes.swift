@@ -65,7 +65,11 @@ struct AccountRoutes: Sendable {
         if let days, !(1...3650).contains(days) {
             throw APIError.badField("expires_in", String(days), expected: "a whole number of days from 1 to 3650")
         }
-        let (token, text) = TokenIssue.token(for: caller.user, name: name, scopes: scopes, days: days)
+        var (token, text) = TokenIssue.token(for: caller.user, name: name, scopes: scopes, days: days)
+        // Nor for longer; one of an issuer only proves who asks.
+        if caller.token.id != Authenticator.issuedElsewhere, let end = caller.token.expiresAt {
+            token.expiresAt = min(token.expiresAt ?? end, end)
+        }
         try await store.create(token, hash: Secrets.hash(text))
         guard case .object(var fields) = Self.present(token) else {
             throw APIError(.internalServerError, "internal error")

@@ -9,6 +9,9 @@ struct Authenticator: Sendable {
     /// Nil where no issuer is configured.
     let issuer: TokenIssuer?
 
+    /// Id of tokens that are in no store of ours.
+    static let issuedElsewhere = "oidc"
+
     /// Nil where it is nobody's, revoked or expired.
     ///
     /// - Throws: where the store does not answer.
@@ -22,7 +25,7 @@ struct Authenticator: Sendable {
             return Caller(
                 user: user,
                 token: TokenRecord(
-                    id: "oidc", userID: user.id, name: issuer.name, prefix: "", scopes: identity.scopes,
+                    id: Self.issuedElsewhere, userID: user.id, name: issuer.name, prefix: "", scopes: identity.scopes,
                     createdAt: now, expiresAt: identity.expiresAt))
         }
         return try await store.authenticate(hash: Secrets.hash(text), now: Timestamp.now())

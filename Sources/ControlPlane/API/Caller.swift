@@ -68,7 +68,9 @@ struct Authentication: RouterMiddleware {
         guard let text = BearerToken.text(of: request.headers[.authorization]),
             let found = try await authenticator.caller(text)
         else {
-            if let verdict = await limiter.count(.unknown, by: context.address), !verdict.isAllowed {
+            if let verdict = await limiter.count(.unknown, by: AddressRange.counted(context.address)),
+                !verdict.isAllowed
+            {
                 throw APIError.rateLimited(verdict)
             }
             throw APIError.unauthorized

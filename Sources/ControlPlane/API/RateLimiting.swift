@@ -1,3 +1,4 @@
+import BerthModel
 import ControlPlaneCore
 import ControlPlaneStore
 import HTTPTypes
@@ -12,19 +13,29 @@ actor RateLimiter {
     }
 
     private let limit: RateLimit
+    /// Of users and of strangers apart: no number of the latter makes the former begin anew.
     private var windows: [Key: RateLimit.Window] = [:]
+    private var strangers: [Key: RateLimit.Window] = [:]
     /// Beyond this many, windows that are over are thrown away.
     private static let most = 10_000
 
     init(_ limit: RateLimit) { self.limit = limit }
 
     func count(_ class: RateLimit.Class, by who: String, at now: Double = Timestamp.now()) -> RateLimit.Verdict? {
-        if windows.count >= Self.most {
-            windows = windows.filter { now < $0.value.start + RateLimit.windowSeconds }
-            // More than that many within a minute: forgetting is better than growing.
-            if windows.count >= Self.most { windows = [:] }
+        let key = Key(who: who, class: `class`)
+        guard `class` == .unknown else {
+            Self.tidy(&windows, now)
+            return limit.counting(`class`, in: &windows[key], at: now)
         }
-        return limit.counting(`class`, in: &windows[Key(who: who, class: `class`)], at: now)
+        Self.tidy(&strangers, now)
+        return limit.counting(`class`, in: &strangers[key], at: now)
+    }
+
+    private static func tidy(_ windows: inout [Key: RateLimit.Window], _ now: Double) {
+        guard windows.count >= most else { return }
+        windows = windows.filter { now < $0.value.start + RateLimit.windowSeconds }
+        // More than that many within a minute: forgetting is better than growing.
+        if windows.count >= most { windows = [:] }
     }
 }
 
@@ -49,7 +60,12 @@ struct RateLimiting: RouterMiddleware {
         _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
     ) async throws -> Response {
         let `class` = RateLimit.class(method: request.method.rawValue, path: request.uri.path)
-        let verdict = await limiter.count(`class`, by: try context.caller.user.id)
+        let caller = try context.caller
+        // An agent's own token may do nothing here, and must not use up what its owner may. Who revokes a token may be
+        // fighting the one who has it.
+        let isRevocation = request.method == .delete && request.uri.path.hasPrefix("/api/tokens/")
+        let who = caller.token.agent.map { "agent:\($0)" } ?? caller.user.id + (isRevocation ? " revokes" : "")
+        let verdict = await limiter.count(`class`, by: who)
         if let verdict, !verdict.isAllowed { throw APIError.rateLimited(verdict) }
         var response: Response
         do {

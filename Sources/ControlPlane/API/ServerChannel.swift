@@ -66,9 +66,23 @@ private final class CloseWhenIdle: ChannelDuplexHandler {
 
     private var requestsUnderWay = 0
     private var isStopping = false
+    /// The body of the last request is still coming.
+    private var isReceiving = false
+    private var lastCall: Scheduled<Void>?
+    /// How long the rest of a body may take that nobody waits for any more.
+    private static let restTimeout = TimeAmount.seconds(20)
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        if case .head = unwrapInboundIn(data) { requestsUnderWay += 1 }
+        switch unwrapInboundIn(data) {
+        case .head:
+            requestsUnderWay += 1
+            isReceiving = true
+        case .body: break
+        case .end:
+            isReceiving = false
+            lastCall?.cancel()
+            lastCall = nil
+        }
         context.fireChannelRead(data)
     }
 
@@ -77,6 +91,10 @@ private final class CloseWhenIdle: ChannelDuplexHandler {
         requestsUnderWay -= 1
         let channel = context.channel
         let written = promise ?? context.eventLoop.makePromise()
+        if isReceiving, lastCall == nil {
+            // Answered without it, as a refusal is: what drips on must not hold the connection.
+            lastCall = context.eventLoop.scheduleTask(in: Self.restTimeout) { channel.close(promise: nil) }
+        }
         if isStopping, requestsUnderWay <= 0 { written.futureResult.whenComplete { _ in channel.close(promise: nil) } }
         context.write(data, promise: written)
     }

@@ -41,7 +41,7 @@ struct SocketGate: Sendable {
     private func unauthorized(_ head: HTTPRequestHead, _ peer: String) async -> UpgradeDecision<Purpose> {
         let address = AddressRange.client(
             peer: peer, forwarded: head.headers["X-Forwarded-For"], trusted: trustedProxies)
-        if let verdict = await limiter.count(.unknown, by: address), !verdict.isAllowed {
+        if let verdict = await limiter.count(.unknown, by: AddressRange.counted(address)), !verdict.isAllowed {
             return Self.refusal(.tooManyRequests, "rate limit exceeded", retryAfter: verdict.retryAfter)
         }
         return Self.refusal(.unauthorized, "unauthorized")
@@ -53,6 +53,10 @@ struct SocketGate: Sendable {
         // An agent's own token speaks for its agent alone.
         guard caller.token.agent == nil else { return Self.refusal(.unauthorized, "unauthorized") }
         guard (try? caller.require(.read)) != nil else { return Self.refusal(.forbidden, "insufficient permissions") }
+        // Its first frame is the whole list.
+        if let verdict = await limiter.count(.list, by: caller.user.id), !verdict.isAllowed {
+            return Self.refusal(.tooManyRequests, "rate limit exceeded", retryAfter: verdict.retryAfter)
+        }
         let after = head.uri.split(separator: "?", maxSplits: 1).dropFirst().first?
             .split(separator: "&").first { $0.hasPrefix("after=") }.flatMap { Int($0.dropFirst("after=".count)) }
         // A client that offers subprotocols wants one of them back.
@@ -64,7 +68,10 @@ struct SocketGate: Sendable {
     private func agent(
         _ id: AgentID?, _ caller: Caller, _ head: HTTPRequestHead
     ) async throws -> UpgradeDecision<Purpose> {
-        guard let id, let agent = try await store.agent(id) else { return Self.refusal(.notFound, "agent not found") }
+        // Another user's agent does not exist.
+        guard let id, let agent = try await store.agent(id), agent.userID == caller.user.id else {
+            return Self.refusal(.notFound, "agent not found")
+        }
         guard caller.token.scopes.contains(.agent), caller.token.agent == id else {
             return Self.refusal(.forbidden, "the token is not this agent's")
         }

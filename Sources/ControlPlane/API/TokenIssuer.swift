@@ -31,7 +31,8 @@ actor TokenIssuer {
     nonisolated let tier: Tier
     private let settings: Settings
     private let log: Logger
-    private var keys: [String: JWTKeyCollection] = [:]
+    /// By its id, with the one algorithm that it is for.
+    private var keys: [String: (key: JWTKeyCollection, algorithm: String)] = [:]
     private var fetchedAt: ContinuousClock.Instant?
     private var fetching: Task<Void, Never>?
 
@@ -51,10 +52,10 @@ actor TokenIssuer {
 
     /// Nil where the token is not the issuer's, not for this audience, or not of this time.
     func identity(_ text: String, now: Double = Timestamp.now()) async -> Identity? {
-        guard text.utf8.count <= Self.longestToken, let kid = Self.keyID(text) else { return nil }
+        guard text.utf8.count <= Self.longestToken, let head = Self.head(text) else { return nil }
         let isOld = fetchedAt.map { $0.duration(to: .now) >= Self.keepFor } ?? true
-        if keys[kid] == nil || isOld { await fetch() }
-        guard let key = keys[kid] else { return nil }
+        if keys[head.kid] == nil || isOld { await fetch() }
+        guard let (key, algorithm) = keys[head.kid], head.algorithm == algorithm else { return nil }
         do {
             let claims = try await key.verify(text, as: Claims.self)
             guard claims.iss == settings.issuer, claims.aud.values.contains(settings.audience),
@@ -67,7 +68,7 @@ actor TokenIssuer {
             let scopes = ours.isEmpty ? [.read, .write, .agent] : granted.subtracting([.admin])
             return Identity(
                 subject: claims.sub, name: claims.preferredUsername ?? claims.email ?? claims.sub,
-                email: claims.email ?? "", scopes: scopes, expiresAt: claims.exp)
+                email: String((claims.email ?? "").prefix(254)), scopes: scopes, expiresAt: claims.exp)
         } catch {
             log.debug("token of the issuer refused", metadata: ["error": "\(error)"])
             return nil
@@ -112,16 +113,16 @@ actor TokenIssuer {
     // MARK: keys
 
     /// From the head, which nothing vouches for: it only chooses which of the issuer's keys must fit.
-    private static func keyID(_ text: String) -> String? {
+    private static func head(_ text: String) -> (kid: String, algorithm: String)? {
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
         guard parts.count == 3 else { return nil }
         var head = parts[0].replacingOccurrences(of: "-", with: "+").replacingOccurrences(of: "_", with: "/")
         head += String(repeating: "=", count: (4 - head.utf8.count % 4) % 4)
         guard let data = Data(base64Encoded: head),
             let fields = try? JSONCoding.decode(JSONValue.self, from: data), let kid = fields["kid"]?.text,
-            (1...255).contains(kid.utf8.count)
+            (1...255).contains(kid.utf8.count), let algorithm = fields["alg"]?.text
         else { return nil }
-        return kid
+        return (kid, algorithm)
     }
 
     /// Those who come while it is under way wait for the same answer.
@@ -145,16 +146,17 @@ actor TokenIssuer {
             guard case .array(let list)? = try await get(place)["keys"] else {
                 throw Problem(description: "\(place) holds no keys")
             }
-            var found: [String: JWTKeyCollection] = [:]
-            for entry in list.prefix(100) {
+            var found: [String: (key: JWTKeyCollection, algorithm: String)] = [:]
+            for entry in list.prefix(100).map(Self.bound) {
                 // Keys of kinds that are not known here are others' business.
                 guard let kid = entry["kid"]?.text, (entry["use"]?.text ?? "sig") == "sig",
                     // A shared secret among public keys would let everybody sign.
                     entry["kty"]?.text != "oct",
                     let jwk = try? JSONCoding.decode(JWK.self, from: try JSONCoding.encode(entry)),
+                    let algorithm = entry["alg"]?.text,
                     let key = try? await JWTKeyCollection().add(jwk: jwk)
                 else { continue }
-                found[kid] = key
+                found[kid] = (key, algorithm)
             }
             keys = found
             log.info(
@@ -164,6 +166,20 @@ actor TokenIssuer {
                 "keys of the issuer cannot be fetched",
                 metadata: ["issuer": "\(settings.issuer)", "error": "\(error)"])
         }
+    }
+
+    /// With its algorithm: a key that leaves it open would be bound to whatever the first token says, also a stranger's.
+    private static func bound(_ key: JSONValue) -> JSONValue {
+        guard case .object(var fields) = key, fields["alg"] == nil else { return key }
+        switch (fields["kty"]?.text, fields["crv"]?.text) {
+        case ("RSA", _): fields["alg"] = .string("RS256")
+        case ("EC", "P-256"): fields["alg"] = .string("ES256")
+        case ("EC", "P-384"): fields["alg"] = .string("ES384")
+        case ("EC", "P-521"): fields["alg"] = .string("ES512")
+        case ("OKP", _): fields["alg"] = .string("EdDSA")
+        default: fields["kty"] = .string("unknown")
+        }
+        return .object(fields)
     }
 
     private struct Problem: Error, CustomStringConvertible { var description: String }

@@ -97,7 +97,10 @@ struct AgentConversation: Sendable {
         await outgoing.say(
             .welcome(.init(epoch: opened.epoch, heartbeatSeconds: heartbeatSeconds, serverTime: Timestamp.now())))
         let desired = try await store.desiredState(of: agent)
-        let holdsTheSame = hello.heldRevision == desired.revision && hello.heldDigest == desired.digest
+        // The digest leaves tombstones out, and an agent of an earlier version may have let go of one too early.
+        let isPurging = desired.workloads.values.contains(where: \.purgesVolumes)
+        let holdsTheSame =
+            !isPurging && hello.heldRevision == desired.revision && hello.heldDigest == desired.digest
         let process = String(hello.process.prefix(64))
         await epoch.opened(opened.epoch, process: process, sent: holdsTheSame ? desired.revision : nil)
         if !holdsTheSame { await outgoing.markDesired() }
@@ -131,7 +134,16 @@ struct AgentConversation: Sendable {
             if let last = events.items.map(\.number).max() { await outgoing.say(.eventAck(upTo: last)) }
         case .opResult(let result): await gateway.operations.answered(result)
         case .removalCandidates(let candidates):
-            // Removals reach this store one by one, each asked for by its owner through the API.
+            // Removals reach this store one by one, each asked for by its owner through the API; data is let go of for
+            // few at a time, so this many at once is a mistake somewhere.
+            let desired = try await store.desiredState(of: agent)
+            let purges = candidates.workloads.count { desired.workloads[$0]?.purgesVolumes == true }
+            guard purges <= SQLiteStore.mostPurgesAtOnce else {
+                log.error(
+                    "too many workloads would lose their data at once; not confirmed",
+                    metadata: ["agent": "\(agent)", "workloads": "\(purges)"])
+                return
+            }
             log.notice(
                 "removals confirmed", metadata: ["agent": "\(agent)", "workloads": "\(candidates.workloads.count)"])
             await outgoing.say(.confirmRemoval(revision: candidates.revision))

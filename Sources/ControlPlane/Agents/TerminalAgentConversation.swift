@@ -19,23 +19,22 @@ struct TerminalAgentConversation: Sendable {
     private static let mostUnreadable = 20
 
     func run(_ connection: WebSocketConnection) async {
-        var epoch = 0
+        let session = Session()
         do {
-            guard var host = try await store.agent(agent)?.host else { return }
-            // Whatever used this identity before: this program runs nothing.
-            host.engine = nil
-            guard
-                let opened = try await store.openSession(
-                    agent, host: host, heldRevision: .none, now: Timestamp.now())
-            else { return }
-            epoch = opened.epoch
-            let number = epoch
-            let outgoing = AgentOutgoing()
-            await gateway.opened(opened.agent, epoch: number, process: "terminal", outgoing: outgoing)
             _ = try await connection.run { messages, writer in
+                guard var host = try await store.agent(agent)?.host else { return }
+                // Whatever used this identity before: this program runs nothing.
+                host.engine = nil
+                guard
+                    let opened = try await store.openSession(
+                        agent, host: host, heldRevision: .none, now: Timestamp.now())
+                else { return }
+                await session.opened(opened.epoch)
+                let outgoing = AgentOutgoing()
+                await gateway.opened(opened.agent, epoch: opened.epoch, process: "terminal", outgoing: outgoing)
                 try await writer.setKeepalive(.init(pingEvery: pingEvery, giveUpAfter: pingEvery * 3))
                 try await withThrowingTaskGroup(of: Void.self) { group in
-                    group.addTask { try await receive(messages, writer, epoch: number) }
+                    group.addTask { try await receive(messages, writer, epoch: opened.epoch) }
                     group.addTask {
                         for await _ in outgoing.doorbell.rings {
                             for case .end(let goodbye) in await outgoing.drain() {
@@ -56,7 +55,12 @@ struct TerminalAgentConversation: Sendable {
         } catch {
             log.debug("agent connection ended", metadata: ["agent": "\(agent)", "error": "\(error)"])
         }
-        await gateway.closed(agent, epoch: epoch)
+        await gateway.closed(agent, epoch: await session.epoch)
+    }
+
+    private actor Session {
+        private(set) var epoch = 0
+        func opened(_ epoch: Int) { self.epoch = epoch }
     }
 
     private func receive(

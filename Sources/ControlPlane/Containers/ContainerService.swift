@@ -144,6 +144,7 @@ struct ContainerService: Sendable {
         {
             return Outcome(before: container, container: container, isConfirmed: true)
         }
+        housekeeping.ring()
         return try await change(container) { record in
             record.wish = .running
             // A start is a change even where it is wanted to run already: it ends a backoff.
@@ -191,6 +192,9 @@ struct ContainerService: Sendable {
             await hub.publish(
                 "container_created", to: user.id,
                 Presentation.container(container, activity: nil, agentIsOnline: true))
+            // It may fit somewhere by now, and its session may have an end.
+            housekeeping.ring()
+            if container.agent == nil { await gateway.placeWaiting() }
             var before = container
             before.generation -= 1
             return try await settled(container, before: before)

@@ -35,10 +35,10 @@ package struct ControlPlaneService: Service {
     }
 
     /// - Throws: `ProgramFailure` where the database cannot be used.
-    package static func openStore(path: String) throws -> SQLiteStore {
+    package static func openStore(path: String, migrates: Bool = true) throws -> SQLiteStore {
         do {
             if let end = path.lastIndex(of: "/") { try DurableFile.createFolder(String(path[..<end])) }
-            return try SQLiteStore(path: path)
+            return try SQLiteStore(path: path, migrates: migrates)
         } catch {
             throw ProgramFailure(.unavailable, "the database \(path) cannot be used: \(error)")
         }

@@ -2,10 +2,11 @@ import BerthModel
 import ControlPlaneStore
 import Logging
 import ServiceRuntime
+import Synchronization
 
 /// Does what is due by time alone: ends sessions, lets go of deleted data, forgets old records. Sleeps until the next moment
 /// that the store names; a new container with an end rings.
-struct Housekeeper: Sendable {
+final class Housekeeper: Sendable {
     let store: SQLiteStore
     let gateway: AgentGateway
     let configuration: ServerConfiguration
@@ -15,6 +16,36 @@ struct Housekeeper: Sendable {
     /// Looked again at least this often: clocks are corrected, rows are changed by hand.
     private static let longest = 3600.0
     private static let day = 86_400.0
+
+    /// Wall clock and steady clock at the last round: between two rounds they go on alike.
+    private let lastRound = Mutex<(wall: Double, steady: ContinuousClock.Instant)?>(nil)
+    private static let mostJump = 3600.0
+
+    init(
+        store: SQLiteStore, gateway: AgentGateway, configuration: ServerConfiguration, doorbell: Doorbell, log: Logger
+    ) {
+        self.store = store
+        self.gateway = gateway
+        self.configuration = configuration
+        self.doorbell = doorbell
+        self.log = log
+    }
+
+    /// True where the clock has jumped ahead: nothing is lost for ever by what it says then.
+    private func hasJumped(_ now: Double) -> Bool {
+        lastRound.withLock { last in
+            let before = last
+            guard let before else {
+                last = (now, .now)
+                return false
+            }
+            let passed = before.steady.duration(to: .now) / .seconds(1)
+            let hasJumped = now - before.wall > passed + Self.mostJump
+            // The last moment that was believed stays what later ones are measured by.
+            if !hasJumped { last = (now, .now) }
+            return hasJumped
+        }
+    }
 
     func run() async throws {
         var alarm: Task<Void, any Error>?
@@ -50,12 +81,18 @@ struct Housekeeper: Sendable {
             log.info("session over", metadata: ["container": "\(container.id)", "user": "\(container.userID)"])
             await gateway.desiredStateChanged(changed.agent)
         }
+        guard !hasJumped(now) else {
+            log.error("the clock has jumped ahead by more than an hour; nothing is let go of before a restart")
+            return Self.longest
+        }
         let retention = Double(configuration.retentionDays) * Self.day
         let purges = try await store.beginPurges(deletedBefore: now - retention, now: now)
         for agent in purges.agents { await gateway.desiredStateChanged(agent) }
         let forgotten = try await store.forgetAudit(before: now - Double(configuration.auditDays) * Self.day)
         if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
-        if purges.hasMore || over.count == SQLiteStore.roundOfHousekeeping { return 0.05 }
+        if over.count == SQLiteStore.roundOfHousekeeping { return 0.05 }
+        // The rest when hosts are done with these.
+        if purges.hasMore { return 5 }
         let next = try await store.nextMoment(after: now, retention: retention)
         return min(max((next ?? .infinity) - Timestamp.now(), 0.05), Self.longest)
     }

@@ -240,9 +240,10 @@ package actor HostObserver {
             // Without a label somebody has put it there by hand, perhaps from a backup.
             ownVolumes = [:]
             for volume in list where volume.labels?[ContainerLabels.agent] == agent.text {
-                guard let workload = volume.labels?[ContainerLabels.workload].flatMap({ WorkloadID($0) }) else {
-                    continue
-                }
+                // By its name too: a copy that somebody made with its labels is theirs.
+                guard let workload = volume.labels?[ContainerLabels.workload].flatMap({ WorkloadID($0) }),
+                    VolumeMount.isName(volume.name, of: workload)
+                else { continue }
                 ownVolumes[workload, default: []].append(volume.name)
             }
             foreignVolumes = Set(
@@ -370,6 +371,9 @@ package actor HostObserver {
     func measured(_ id: String, writableLayerMB: Int) {
         if seen[id] != nil { layers[id] = writableLayerMB }
     }
+
+    /// Ids of all containers of the Engine that run or may.
+    var mayRun: Set<String> { Set((listed ?? [:]).filter(\.value).keys) }
 
     /// Volumes of `workloads`, each with where it lies on this host.
     func volumeFolders(of workloads: Set<WorkloadID>) -> [String: String] {

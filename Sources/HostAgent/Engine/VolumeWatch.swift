@@ -11,8 +11,13 @@ struct VolumeWatch: Sendable {
     let round: Duration
 
     func run() async throws {
+        var isFirst = true
         while true {
-            try await Task.sleep(for: round, tolerance: round / 10)
+            // The first look at the Engine says where volumes lie; what is down waits for their measure.
+            let pause = isFirst ? Duration.seconds(2) : round
+            try await Task.sleep(for: pause, tolerance: pause / 10)
+            guard await loop.lastPass != nil else { continue }
+            isFirst = false
             let limited = await loop.heldState.state.workloads.values.filter {
                 $0.wish != .removed && $0.spec.resources.volumeMB != nil
             }
@@ -77,6 +82,16 @@ enum FolderSize {
         let deepest: Int
         let deadline: ContinuousClock.Instant
         var blocks = 0
+        private var entries = 0
+        /// Of files with several names: more of them are not remembered, and so not measured.
+        private static let mostLinked = 500_000
+
+        init(device: dev_t, deepest: Int, deadline: ContinuousClock.Instant) {
+            self.device = device
+            self.deepest = deepest
+            self.deadline = deadline
+        }
+
         /// Files with several names that were counted.
         var linked: Set<ino_t> = []
 
@@ -93,6 +108,8 @@ enum FolderSize {
                 let name = withUnsafePointer(to: &entry.pointee.d_name) {
                     UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)
                 }
+                entries += 1
+                if entries % 1000 == 0, ContinuousClock.now >= deadline { throw .tooLong }
                 if strcmp(name, ".") == 0 || strcmp(name, "..") == 0 { continue }
                 var status = stat()
                 // Gone between the two calls: nothing to count.
@@ -101,6 +118,7 @@ enum FolderSize {
                 }
                 let isFolder = status.st_mode & S_IFMT == S_IFDIR
                 if !isFolder, status.st_nlink > 1, !linked.insert(status.st_ino).inserted { continue }
+                guard linked.count <= Self.mostLinked else { throw .tooLong }
                 blocks += Int(status.st_blocks)
                 guard isFolder else { continue }
                 guard depth < deepest else { throw .tooDeep }

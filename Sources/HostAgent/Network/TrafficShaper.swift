@@ -21,7 +21,7 @@ actor TrafficShaper {
     /// On every such interface, so that another agent of this host leaves it alone.
     private let owner: String
     private let time: MonotonicTime
-    private var looked: (at: MonotonicInstant, targets: Set<Target>)?
+    private var looked: (at: MonotonicInstant, targets: Set<Target>, untouched: Set<String>)?
     /// Nothing of ours can be in the kernel, so there is nothing to look for.
     private var isIdle = false
     /// Why a container's limit is not kept, by its id.
@@ -38,12 +38,17 @@ actor TrafficShaper {
 
     /// - Parameters:
     ///   - targets: the containers that run and are somebody's wish.
-    ///   - untouched: ids of others of ours that run: they keep what they have.
+    ///   - untouched: ids of other containers that run or may: they keep what they have.
     /// - Returns: the containers whose limits were changed.
     func converge(_ targets: Set<Target>, untouched: Set<String>) -> [Target] {
-        if let looked, looked.targets == targets, time.now - looked.at < Self.lookAgainAfter { return [] }
-        looked = (time.now, targets)
+        if let looked, looked.targets == targets, looked.untouched == untouched,
+            time.now - looked.at < Self.lookAgainAfter
+        {
+            return []
+        }
         problems = [:]
+        looked = nil
+        var hasFailed = false
         let limited = targets.filter { !$0.wanted.isUnlimited }
         do {
             var control = try TrafficControl(inNamespaceOf: listenerPID(socketPath: engineSocket) ?? getpid())
@@ -53,18 +58,25 @@ actor TrafficShaper {
                 do {
                     if try look.shape(target, Self.name(target.container), &control) { changed.append(target) }
                 } catch {
+                    // What is to be free and is not is looked at again too.
+                    hasFailed = true
                     if !target.wanted.isUnlimited { problems[target.container] = "\(error)" }
                 }
             }
             let kept = Set(targets.map(\.container)).union(untouched).map(Self.name)
             for link in look.links
-            where link.kind == "ifb" && link.name.hasPrefix(Self.prefix) && link.alias == owner
+            where link.kind == "ifb" && link.name.hasPrefix(Self.prefix) && (link.alias == owner || link.alias.isEmpty)
                 && !kept.contains(link.name)
             {
-                // Of a container that has ended: its interface is gone, and nothing leads here.
-                try control.remove(link.index)
+                // Of a container that has ended: its interface is gone, and nothing leads here. Without an alias it was
+                // never finished.
+                do { try control.remove(link.index) } catch { hasFailed = true }
             }
-            isIdle = limited.isEmpty && untouched.isEmpty
+            if !hasFailed { looked = (time.now, targets, untouched) }
+            let hasOurs =
+                look.queues.values.contains { $0.rate != nil }
+                || look.links.contains { $0.kind == "ifb" && $0.alias == owner }
+            isIdle = limited.isEmpty && !hasOurs && !hasFailed
             return changed
         } catch {
             for target in limited { problems[target.container] = "\(error)" }

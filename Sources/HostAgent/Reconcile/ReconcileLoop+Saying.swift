@@ -103,7 +103,7 @@ extension ReconcileLoop {
                 }
                 if resources.volumeMB != nil {
                     limits["volume_mb"] =
-                        volumes[VolumeMount.name(for: container.workload)]
+                        volumes.first { VolumeMount.isName($0.key, of: container.workload) }?.value
                         ?? "it is measured now and then, and a write over it goes through"
                 }
             }

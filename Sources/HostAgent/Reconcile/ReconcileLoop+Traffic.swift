@@ -6,16 +6,17 @@ import ServiceRuntime
 extension ReconcileLoop {
     /// After every look: the kernel forgets a limit with the container's interface.
     func limitTraffic(_ desired: DesiredState) async {
-        let anythingIsLimited = desired.workloads.values.contains { $0.spec.resources.bandwidth != nil }
+        let anythingIsLimited = desired.workloads.values.contains {
+            $0.wish != .removed && $0.spec.resources.bandwidth != nil
+        }
         guard await parts.shaper.isNeeded(anythingIsLimited: anythingIsLimited) else { return }
         var targets: Set<TrafficShaper.Target> = []
         var workloads: [String: DesiredWorkload] = [:]
-        var untouched: Set<String> = []
+        // Whatever may run keeps what it has, unless it is somebody's wish: also what is paused, or not inspected yet.
+        var untouched = await parts.observer.mayRun
         for process in await parts.observer.runningProcesses() {
-            guard let workload = desired.workloads[process.workload] else {
-                untouched.insert(process.container)
-                continue
-            }
+            guard let workload = desired.workloads[process.workload], workload.wish != .removed else { continue }
+            untouched.remove(process.container)
             workloads[process.container] = workload
             targets.insert(
                 .init(
