@@ -34,7 +34,10 @@ struct EventStream: Sendable {
                     group.addTask { try await answer(messages, writer) }
                     group.addTask { try await watchToken(writer) }
                     group.addTask {
-                        for await _ in await revocations.ofToken(caller.token.id) { await close(writer) }
+                        let revoked = await revocations.ofToken(caller.token.id)
+                        // It may have been while nobody listened here yet.
+                        if try await authenticator.caller(text) == nil { await close(writer) }
+                        for await _ in revoked { await close(writer) }
                         try await Task.sleep(for: .seconds(86_400))
                     }
                     defer { group.cancelAll() }
