@@ -2,7 +2,7 @@ package import BerthModel
 
 /// Maps an agent's progress onto the 0 to 100 of the API. Never goes back within one generation, and says 100 once.
 package struct ProgressScale: Hashable, Sendable {
-    package struct Shown: Hashable, Sendable {
+    package struct Shown: Hashable, Sendable, Codable {
         package var stage: String
         package var percent: Int
         package var message: String
@@ -43,6 +43,11 @@ package struct ProgressScale: Hashable, Sendable {
     /// The container accepts work.
     package mutating func ready(_ generation: Generation) -> Shown? {
         advance(generation, to: 100, stage: "ready", "Container is ready")
+    }
+
+    /// Another control plane has shown this.
+    package mutating func adopt(_ shown: Shown, _ generation: Generation) {
+        _ = advance(generation, to: shown.percent, stage: shown.stage, shown.message)
     }
 
     private mutating func advance(_ generation: Generation, to percent: Int, stage: String, _ message: String) -> Shown?

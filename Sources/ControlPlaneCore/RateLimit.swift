@@ -22,6 +22,7 @@ package struct RateLimit: Hashable, Sendable {
 
     package struct Window: Hashable, Sendable {
         package var start: Double
+        /// Requests so far; above the limit by one where some were refused.
         package var count: Int
 
         package init(start: Double, count: Int) {
@@ -48,12 +49,16 @@ package struct RateLimit: Hashable, Sendable {
         var current = window ?? Window(start: now, count: 0)
         // A clock that was set back must not lock anybody out.
         if now >= current.start + Self.windowSeconds || now < current.start { current = Window(start: now, count: 0) }
-        let isAllowed = current.count < limit
-        if isAllowed { current.count += 1 }
+        current.count = min(current.count, limit) + 1
         window = current
-        let resetAt = current.start + Self.windowSeconds
+        return Self.verdict(on: current, limit: limit, at: now)
+    }
+
+    /// - Parameter window: with the request in it that is judged.
+    package static func verdict(on window: Window, limit: Int, at now: Double) -> Verdict {
+        let resetAt = window.start + windowSeconds
         return Verdict(
-            isAllowed: isAllowed, limit: limit, remaining: limit - current.count, resetAt: resetAt,
+            isAllowed: window.count <= limit, limit: limit, remaining: max(0, limit - window.count), resetAt: resetAt,
             retryAfter: max(1, Int((resetAt - now).rounded(.up))))
     }
 }

@@ -1,7 +1,6 @@
 import BerthModel
 import ControlPlaneCore
 import FoundationEssentials
-import GRDB
 
 /// Between rows and values.
 enum Rows {
@@ -15,13 +14,13 @@ enum Rows {
         try JSONDecoder().decode(Value.self, from: Data(text.utf8))
     }
 
-    static func user(_ row: Row) -> UserRecord {
+    static func user(_ row: SQLRow) -> UserRecord {
         UserRecord(
             id: row["id"], name: row["name"], email: row["email"], tier: Tier(rawValue: row["tier"]) ?? .guest,
             isAdmin: row["is_admin"])
     }
 
-    static func token(_ row: Row) -> TokenRecord {
+    static func token(_ row: SQLRow) -> TokenRecord {
         let scopes: String = row["scopes"]
         let agent: String? = row["agent_id"]
         return TokenRecord(
@@ -31,19 +30,19 @@ enum Rows {
             lastUsedAt: row["last_used_at"])
     }
 
-    static func insert(_ token: TokenRecord, hash: String, _ database: Database) throws {
+    static func insert(_ token: TokenRecord, hash: String, _ database: any SQLConnection) throws {
         try database.execute(
-            sql: """
-                INSERT INTO token (id, user_id, agent_id, name, prefix, hash, scopes, created_at, expires_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-                """,
-            arguments: [
+            """
+            INSERT INTO token (id, user_id, agent_id, name, prefix, hash, scopes, created_at, expires_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
                 token.id, token.userID, token.agent?.text, token.name, token.prefix, hash,
                 token.scopes.map(\.rawValue).sorted().joined(separator: " "), token.createdAt, token.expiresAt,
             ])
     }
 
-    static func agent(_ row: Row) -> AgentRecord {
+    static func agent(_ row: SQLRow) -> AgentRecord {
         AgentRecord(
             id: AgentID(validated: row["id"]), userID: row["user_id"], name: row["name"], details: row["details"],
             tags: (try? value(row["tags"])) ?? [], isShared: row["is_shared"],
@@ -52,7 +51,7 @@ enum Rows {
             frozenAt: row["frozen_at"], isLocked: row["mfa_locked"])
     }
 
-    static func container(_ row: Row) throws -> ContainerRecord {
+    static func container(_ row: SQLRow) throws -> ContainerRecord {
         let agent: String? = row["agent_id"]
         let observed: String? = row["observed"]
         return ContainerRecord(
@@ -65,9 +64,9 @@ enum Rows {
     }
 
     /// Raises the revision of an agent's desired state; rows that carry the new one are what changed with it.
-    static func raiseRevision(of agent: AgentID?, _ database: Database) throws -> Int {
+    static func raiseRevision(of agent: AgentID?, _ database: any SQLConnection) throws -> Int {
         guard let agent else { return 0 }
-        try database.execute(sql: "UPDATE agent SET revision = revision + 1 WHERE id = ?", arguments: [agent.text])
-        return try Int.fetchOne(database, sql: "SELECT revision FROM agent WHERE id = ?", arguments: [agent.text]) ?? 0
+        try database.execute("UPDATE agent SET revision = revision + 1 WHERE id = ?", [agent.text])
+        return try database.value(Int.self, "SELECT revision FROM agent WHERE id = ?", [agent.text]) ?? 0
     }
 }

@@ -72,6 +72,9 @@ package enum DurableFile {
         try syncFolder(of: new)
     }
 
+    /// Whether it was there or not.
+    package static func remove(_ path: String) { unlink(path) }
+
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// Creates the folder and those above it.

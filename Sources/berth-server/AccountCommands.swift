@@ -32,7 +32,7 @@ struct User: AsyncParsableCommand {
             guard (1...128).contains(name.utf8.count) else {
                 throw ProgramFailure(.usage, "--name: expected 1 to 128 bytes of text")
             }
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
+            let store = try await ControlPlaneService.openStore(try common.load().database)
             let user = UserRecord(id: Secrets.newUserID(), name: name, email: email, tier: tier, isAdmin: admin)
             guard try await store.create(user, now: Timestamp.now()) == .created else {
                 throw ProgramFailure(.failure, "a user named \"\(name)\" exists already")
@@ -54,7 +54,7 @@ struct User: AsyncParsableCommand {
         var json = false
 
         func run() async throws {
-            let users = try await ControlPlaneService.openStore(path: try common.load().databasePath).users()
+            let users = try await ControlPlaneService.openStore(try common.load().database).users()
             guard !json else {
                 let entries = users.map { user in
                     JSONValue.object([
@@ -86,7 +86,7 @@ struct User: AsyncParsableCommand {
                 let allowed = Tier.allCases.map(\.rawValue).joined(separator: ", ")
                 throw ProgramFailure(.usage, "--tier: found \"\(tier)\", expected one of \(allowed)")
             }
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
+            let store = try await ControlPlaneService.openStore(try common.load().database)
             guard try await store.setTier(wanted, ofUserNamed: name) else {
                 throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
             }
@@ -104,7 +104,7 @@ struct User: AsyncParsableCommand {
         var name: String
 
         func run() async throws {
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
+            let store = try await ControlPlaneService.openStore(try common.load().database)
             guard try await store.resetSecondFactor(ofUserNamed: name) else {
                 throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
             }
@@ -144,7 +144,7 @@ struct Token: AsyncParsableCommand {
             if let expiresIn, !(1...3650).contains(expiresIn) {
                 throw ProgramFailure(.usage, "--expires-in: found \(expiresIn), expected 1 to 3650 days")
             }
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
+            let store = try await ControlPlaneService.openStore(try common.load().database)
             let owner = try await Token.owner(user, store)
             if wanted.contains(.admin), !owner.isAdmin {
                 throw ProgramFailure(
@@ -173,7 +173,7 @@ struct Token: AsyncParsableCommand {
         var json = false
 
         func run() async throws {
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
+            let store = try await ControlPlaneService.openStore(try common.load().database)
             let tokens = try await store.tokens(of: try await Token.owner(user, store).id)
             guard !json else {
                 let entries = tokens.map { token in
@@ -195,7 +195,10 @@ struct Token: AsyncParsableCommand {
 
     struct Revoke: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Makes a token void, at once for requests and within half a minute for open event streams.")
+            abstract: """
+                Makes a token void, at once for requests; open event streams end within half a minute, with PostgreSQL at \
+                once.
+                """)
 
         @OptionGroup var common: CommonOptions
         @Option(help: "Name of the user.")
@@ -204,17 +207,18 @@ struct Token: AsyncParsableCommand {
         var id: String
 
         func run() async throws {
-            let store = try ControlPlaneService.openStore(path: try common.load().databasePath)
+            let store = try await ControlPlaneService.openStore(try common.load().database)
             let owner = try await Token.owner(user, store)
             guard try await store.revokeToken(id, of: owner.id, now: Timestamp.now()) else {
                 throw ProgramFailure(
                     .failure, "\"\(user)\" has no valid token \(id); berth-server token list shows all")
             }
+            try await ControlPlaneService.announceRevocation(of: id, in: store)
             ProgramEnvironment.printLine("token \(id) is void")
         }
     }
 
-    fileprivate static func owner(_ name: String, _ store: SQLiteStore) async throws -> UserRecord {
+    fileprivate static func owner(_ name: String, _ store: Store) async throws -> UserRecord {
         guard let owner = try await store.user(named: name) else {
             throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user create makes one")
         }

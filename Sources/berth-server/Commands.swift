@@ -12,7 +12,7 @@ import UnixSignals
 struct CommonOptions: ParsableArguments {
     @Option(name: .customLong("config"), help: "The configuration file.")
     var path: String = ServerConfiguration.defaultPath
-    @Option(help: "The database: sqlite: and a path.")
+    @Option(help: "The database: sqlite: and a path, or the postgresql:// address of a server.")
     var database: String?
 
     func load(_ flags: [String: String] = [:]) throws -> ServerConfiguration {
@@ -56,7 +56,7 @@ struct Serve: AsyncParsableCommand {
         LogOutput.bootstrap(format: configuration.log.format, level: configuration.log.level)
         let log = Logger(label: "berth-server")
         let service = ControlPlaneService(
-            configuration, store: try ControlPlaneService.openStore(path: configuration.databasePath),
+            configuration, store: try await ControlPlaneService.openStore(configuration.database),
             manager: ServiceManager(environment: ProgramEnvironment.variables()), log: log)
         var quiet = log
         quiet.logLevel = .error
@@ -75,15 +75,15 @@ struct Migrate: AsyncParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-        let path = try common.load().databasePath
-        let steps = try await ControlPlaneService.openStore(path: path).migrations()
-        ProgramEnvironment.printLine("\(path): up to date, \(steps.count) steps, the last is \"\(steps.last ?? "-")\"")
+        let place = try common.load().database
+        let steps = try await ControlPlaneService.openStore(place).migrations()
+        ProgramEnvironment.printLine("\(place): up to date, \(steps.count) steps, the last is \"\(steps.last ?? "-")\"")
     }
 }
 
 struct Backup: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Writes a consistent copy of the database; works while the server runs.",
+        abstract: "Writes a consistent copy of an SQLite database; works while the server runs.",
         discussion: """
             To go back: stop the server, put the copy in the place of the database, remove the files beside it that end in \
             -wal and -shm, and start. Agents that know something newer are told the older state again.
@@ -94,12 +94,15 @@ struct Backup: AsyncParsableCommand {
     var file: String
 
     func run() async throws {
-        let path = try common.load().databasePath
+        guard case .sqlite(let path) = try common.load().database else {
+            throw ProgramFailure(
+                .failure, "a copy of a PostgreSQL database is made with pg_dump, while servers run too")
+        }
         // Nothing is made where there is nothing.
         guard DurableFile.exists(path) else { throw ProgramFailure(.failure, "there is no database \(path)") }
         guard !DurableFile.exists(file) else { throw ProgramFailure(.failure, "\(file) is there already") }
         // As it is: the copy before an upgrade must be one of before the upgrade.
-        let store = try ControlPlaneService.openStore(path: path, migrates: false)
+        let store = try await ControlPlaneService.openStore(.sqlite(path: path), migrates: false)
         do {
             // It holds hashes of tokens and the second factors' secrets.
             try DurableFile.write(Data(), to: file)

@@ -62,7 +62,7 @@ import Testing
         #expect(try await agent(["run", "--config", folder.file("none.json")]).status == 78)
         try "not json".write(toFile: path, atomically: true, encoding: .utf8)
         #expect(try await agent(["check-config", "--config", path]).status == 78)
-        let listen = try await server(["serve", "--listen", "nowhere", "--database", "postgres://x"])
+        let listen = try await server(["serve", "--listen", "nowhere", "--database", "mysql://x"])
         #expect(listen.status == 78)
         #expect(listen.output.contains("--listen") && listen.output.contains("--database"), "\(listen.output)")
     }

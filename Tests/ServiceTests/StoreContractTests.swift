@@ -5,18 +5,18 @@ import ControlPlaneStore
 import Foundation
 import Testing
 
-/// What every store must do; PostgreSQL will run the same tests.
-@Suite struct StoreContract {
-    private let folder: Folder
-    private let store: SQLiteStore
-    private let user = UserRecord(id: "u1", name: "ann", tier: .free, isAdmin: false)
+/// A store with one user, and shorthands.
+private struct ContractWorld {
+    let database: TestDatabase
+    let store: Store
+    let user = UserRecord(id: "u1", name: "ann", tier: .free, isAdmin: false)
 
-    init() throws {
-        folder = try Folder()
-        store = try SQLiteStore(path: folder.path + "/db")
+    init(_ kind: DatabaseKind) async throws {
+        database = try await TestDatabase(kind)
+        store = try await database.open()
     }
 
-    private func container(_ name: String, user: String = "u1") -> ContainerRecord {
+    func container(_ name: String, user: String = "u1") -> ContainerRecord {
         let id = WorkloadID(validated: Secrets.newUUID())
         return ContainerRecord(
             id: id, userID: user, image: "alpine:latest", role: "",
@@ -24,7 +24,7 @@ import Testing
             lastUsedAt: 1)
     }
 
-    private func agent(_ id: String = "a1", user: String = "u1") async throws -> AgentRecord {
+    func agent(_ id: String = "a1", user: String = "u1") async throws -> AgentRecord {
         let host = HostDescription(
             capacity: HostCapacity(memoryMB: 8000, cpuMillicores: 4000), engine: EngineDescription(runtimes: ["runc"]))
         let agent = AgentRecord(
@@ -36,161 +36,203 @@ import Testing
         return agent
     }
 
-    private func create(_ record: ContainerRecord, limit: Int = 5, key: String? = nil, online: Set<AgentID> = [])
+    func create(_ record: ContainerRecord, limit: Int = 5, key: String? = nil, online: Set<AgentID> = [])
         async throws
-        -> SQLiteStore.ContainerCreation
+        -> Store.ContainerCreation
     {
         try await store.create(record, limit: limit, idempotencyKey: key, wanted: nil, online: online)
     }
+}
 
-    @Test func `commits are synchronous`() async throws {
-        #expect(try await store.create(user, now: 1) == .created)
+/// What every store must do.
+@Suite struct StoreContract {
+    @Test(arguments: DatabaseKind.allCases) func `commits are synchronous`(_ kind: DatabaseKind) async throws {
+        let world = try await ContractWorld(kind)
+        #expect(try await world.store.create(world.user, now: 1) == .created)
         #expect(
-            try await store.create(UserRecord(id: "u2", name: "ann", tier: .pro, isAdmin: false), now: 1) == .nameTaken)
-        // A second process sees what the first has written, and a reopened file has it.
-        let again = try SQLiteStore(path: folder.path + "/db")
-        #expect(try await again.user(named: "ann") == user)
+            try await world.store.create(UserRecord(id: "u2", name: "ann", tier: .pro, isAdmin: false), now: 1)
+                == .nameTaken)
+        // Whoever opens it next sees what was written.
+        let again = try await world.database.open()
+        #expect(try await again.user(named: "ann") == world.user)
     }
 
-    @Test func `parallel creates never exceed the limit, and one name is taken once`() async throws {
-        _ = try await store.create(user, now: 1)
-        let outcomes = try await withThrowingTaskGroup(of: SQLiteStore.ContainerCreation.self) { group in
-            for number in 0..<40 { group.addTask { try await create(container("c\(number)")) } }
+    @Test(arguments: DatabaseKind.allCases) func `parallel creates never exceed the limit, and one name is taken once`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        let outcomes = try await withThrowingTaskGroup(of: Store.ContainerCreation.self) { group in
+            for number in 0..<40 { group.addTask { try await world.create(world.container("c\(number)")) } }
             return try await group.reduce(into: []) { $0.append($1) }
         }
         #expect(outcomes.count { if case .created = $0 { true } else { false } } == 5)
         #expect(outcomes.count { $0 == .limitReached(current: 5) } == 35)
-        let racing = try await withThrowingTaskGroup(of: SQLiteStore.ContainerCreation.self) { group in
-            for _ in 0..<20 { group.addTask { try await create(container("same"), limit: 100) } }
+        let racing = try await withThrowingTaskGroup(of: Store.ContainerCreation.self) { group in
+            for _ in 0..<20 { group.addTask { try await world.create(world.container("same"), limit: 100) } }
             return try await group.reduce(into: []) { $0.append($1) }
         }
         #expect(racing.count { if case .created = $0 { true } else { false } } == 1)
         #expect(racing.count { $0 == .nameTaken } == 19)
     }
 
-    @Test func `an idempotency key makes one container`() async throws {
-        _ = try await store.create(user, now: 1)
-        guard case .created(let first) = try await create(container("one"), key: "k") else {
+    @Test(arguments: DatabaseKind.allCases) func `an idempotency key makes one container`(_ kind: DatabaseKind)
+        async throws
+    {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        guard case .created(let first) = try await world.create(world.container("one"), key: "k") else {
             Issue.record("expected a creation")
             return
         }
-        #expect(try await create(container("two"), key: "k") == .repeated(first))
+        #expect(try await world.create(world.container("two"), key: "k") == .repeated(first))
     }
 
-    @Test func `a token is void once revoked, expired, or its agent is deleted`() async throws {
-        _ = try await store.create(user, now: 1)
-        let agent = try await agent()
+    @Test(arguments: DatabaseKind.allCases) func `a token is void once revoked, expired, or its agent is deleted`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        let agent = try await world.agent()
         let token = TokenRecord(
             id: "t", userID: "u1", name: "", prefix: "", scopes: [.read], createdAt: 1, expiresAt: 100)
-        try await store.create(token, hash: "h")
-        #expect(try await store.authenticate(hash: "h", now: 50)?.user == user)
-        #expect(try await store.authenticate(hash: "h", now: 101) == nil)
-        #expect(try await store.revokeToken("t", of: "somebody", now: 50) == false)
-        #expect(try await store.revokeToken("t", of: "u1", now: 50))
-        #expect(try await store.authenticate(hash: "h", now: 50) == nil)
-        #expect(try await store.authenticate(hash: "hash-a1", now: 50)?.token.agent == agent.id)
-        try await store.deleteAgent(agent.id, now: 50)
-        #expect(try await store.authenticate(hash: "hash-a1", now: 50) == nil)
-        #expect(try await store.agent(agent.id) == nil)
+        try await world.store.create(token, hash: "h")
+        #expect(try await world.store.authenticate(hash: "h", now: 50)?.user == world.user)
+        #expect(try await world.store.authenticate(hash: "h", now: 101) == nil)
+        #expect(try await world.store.revokeToken("t", of: "somebody", now: 50) == false)
+        #expect(try await world.store.revokeToken("t", of: "u1", now: 50))
+        #expect(try await world.store.authenticate(hash: "h", now: 50) == nil)
+        #expect(try await world.store.authenticate(hash: "hash-a1", now: 50)?.token.agent == agent.id)
+        try await world.store.deleteAgent(agent.id, now: 50)
+        #expect(try await world.store.authenticate(hash: "hash-a1", now: 50) == nil)
+        #expect(try await world.store.agent(agent.id) == nil)
     }
 
-    @Test func `every change raises generation and revision, and a delta holds exactly what changed`() async throws {
-        _ = try await store.create(user, now: 1)
-        let agent = try await agent()
-        guard case .created(let first) = try await create(container("one"), online: [agent.id]),
-            case .created(let second) = try await create(container("two"), online: [agent.id])
+    @Test(arguments: DatabaseKind.allCases)
+    func `every change raises generation and revision, and a delta holds exactly what changed`(_ kind: DatabaseKind)
+        async throws
+    {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        let agent = try await world.agent()
+        guard case .created(let first) = try await world.create(world.container("one"), online: [agent.id]),
+            case .created(let second) = try await world.create(world.container("two"), online: [agent.id])
         else {
             Issue.record("expected creations")
             return
         }
         #expect(first.agent == agent.id)
-        #expect(try await store.desiredState(of: agent.id).revision == Revision(2))
-        guard case .changed(let stopped) = try await store.change(first.id, now: 2, { $0.wish = .stopped }) else {
+        #expect(try await world.store.desiredState(of: agent.id).revision == Revision(2))
+        guard case .changed(let stopped) = try await world.store.change(first.id, now: 2, { $0.wish = .stopped }) else {
             Issue.record("expected a change")
             return
         }
         #expect(stopped.generation == 2)
-        let (state, changed) = try await store.changes(of: agent.id, after: Revision(2))
+        let (state, changed) = try await world.store.changes(of: agent.id, after: Revision(2))
         #expect(state.revision == Revision(3) && changed.map(\.id) == [first.id] && state.workloads.count == 2)
         // Nothing changed: nothing is raised.
-        guard case .changed(let same) = try await store.change(first.id, now: 3, { $0.wish = .stopped }) else { return }
+        guard case .changed(let same) = try await world.store.change(first.id, now: 3, { $0.wish = .stopped }) else {
+            return
+        }
         #expect(same.generation == 2)
-        #expect(try await store.change(second.id, now: 3) { $0.spec.name = "one" } == .nameTaken)
+        #expect(try await world.store.change(second.id, now: 3) { $0.spec.name = "one" } == .nameTaken)
     }
 
-    @Test func `a tombstone stays until its agent has confirmed it, and is not undone by a late status`() async throws {
-        _ = try await store.create(user, now: 1)
-        let agent = try await agent()
-        guard case .created(let one) = try await create(container("one"), online: [agent.id]) else { return }
-        _ = try await store.change(one.id, now: 2) {
+    @Test(arguments: DatabaseKind.allCases)
+    func `a tombstone stays until its agent has confirmed it, and is not undone by a late status`(_ kind: DatabaseKind)
+        async throws
+    {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        let agent = try await world.agent()
+        guard case .created(let one) = try await world.create(world.container("one"), online: [agent.id]) else {
+            return
+        }
+        _ = try await world.store.change(one.id, now: 2) {
             $0.wish = .removed
             $0.deletedAt = 2
         }
-        #expect(try await store.desiredState(of: agent.id).workloads[one.id]?.wish == .removed)
-        #expect(try await store.find(one.id.text, of: "u1") == .notFound)
+        #expect(try await world.store.desiredState(of: agent.id).workloads[one.id]?.wish == .removed)
+        #expect(try await world.store.find(one.id.text, of: "u1") == .notFound)
         let late = WorkloadStatus(workload: one.id, generation: 1, phase: .running, startedAt: 5)
-        _ = try await store.record([late], from: agent.id, now: 3)
-        #expect(try await store.desiredState(of: agent.id).workloads[one.id]?.wish == .removed)
-        _ = try await store.record(
+        _ = try await world.store.record([late], from: agent.id, now: 3)
+        #expect(try await world.store.desiredState(of: agent.id).workloads[one.id]?.wish == .removed)
+        _ = try await world.store.record(
             [WorkloadStatus(workload: one.id, generation: 2, phase: .removed)], from: agent.id, now: 3)
-        #expect(try await store.desiredState(of: agent.id).workloads[one.id] == nil)
+        #expect(try await world.store.desiredState(of: agent.id).workloads[one.id] == nil)
         // Its name is free again.
-        guard case .created = try await create(container("one"), online: [agent.id]) else {
+        guard case .created = try await world.create(world.container("one"), online: [agent.id]) else {
             Issue.record("the name must be free")
             return
         }
     }
 
-    @Test func `an agent speaks of its own workloads alone, and never of an older or a future generation`() async throws
-    {
-        _ = try await store.create(user, now: 1)
-        let (mine, other) = (try await agent("a1"), try await agent("a2"))
-        guard case .created(let one) = try await create(container("one"), online: [mine.id]) else { return }
+    @Test(arguments: DatabaseKind.allCases)
+    func `an agent speaks of its own workloads alone, and never of an older or a future generation`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        let (mine, other) = (try await world.agent("a1"), try await world.agent("a2"))
+        guard case .created(let one) = try await world.create(world.container("one"), online: [mine.id]) else { return }
         let status = WorkloadStatus(workload: one.id, generation: 1, phase: .running)
-        #expect(try await store.record([status], from: other.id, now: 1).isEmpty)
+        #expect(try await world.store.record([status], from: other.id, now: 1).isEmpty)
         var future = status
         future.generation = 99
-        #expect(try await store.record([future], from: mine.id, now: 1).isEmpty)
-        #expect(try await store.record([status], from: mine.id, now: 1).count == 1)
-        _ = try await store.change(one.id, now: 2) { $0.wish = .stopped }
-        _ = try await store.record(
+        #expect(try await world.store.record([future], from: mine.id, now: 1).isEmpty)
+        #expect(try await world.store.record([status], from: mine.id, now: 1).count == 1)
+        _ = try await world.store.change(one.id, now: 2) { $0.wish = .stopped }
+        _ = try await world.store.record(
             [WorkloadStatus(workload: one.id, generation: 2, phase: .stopped)], from: mine.id, now: 1)
-        #expect(try await store.record([status], from: mine.id, now: 1).isEmpty)
+        #expect(try await world.store.record([status], from: mine.id, now: 1).isEmpty)
     }
 
-    @Test func `the newest session has the highest epoch, and a restored store goes beyond what an agent holds`()
+    @Test(arguments: DatabaseKind.allCases)
+    func `the newest session has the highest epoch, and a restored store goes beyond what an agent holds`(
+        _ kind: DatabaseKind
+    )
         async throws
     {
-        _ = try await store.create(user, now: 1)
-        let agent = try await agent()
-        #expect(try await store.openSession(agent.id, host: .init(), heldRevision: .none, now: 2)?.epoch == 1)
-        let second = try await store.openSession(
-            agent.id, host: .init(hostname: "h"), heldRevision: Revision(40), now: 3)
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        let agent = try await world.agent()
+        #expect(
+            try await world.store.openSession(agent.id, host: .init(), heldRevision: .none, server: "s", now: 2)?.epoch
+                == 1)
+        let second = try await world.store.openSession(
+            agent.id, host: .init(hostname: "h"), heldRevision: Revision(40), server: "s", now: 3)
         #expect(second?.epoch == 2 && second?.agent.revision == Revision(41) && second?.agent.host.hostname == "h")
         #expect(
-            try await store.openSession(AgentID(validated: "none"), host: .init(), heldRevision: .none, now: 2) == nil)
+            try await world.store.openSession(
+                AgentID(validated: "none"), host: .init(), heldRevision: .none, server: "s", now: 2) == nil)
     }
 
-    @Test func `ids are found by prefix of twelve, for their owner alone`() async throws {
-        _ = try await store.create(user, now: 1)
-        _ = try await store.create(UserRecord(id: "u2", name: "bob", tier: .free, isAdmin: false), now: 1)
-        guard case .created(let one) = try await create(container("one")) else { return }
+    @Test(arguments: DatabaseKind.allCases) func `ids are found by prefix of twelve, for their owner alone`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        _ = try await world.store.create(UserRecord(id: "u2", name: "bob", tier: .free, isAdmin: false), now: 1)
+        guard case .created(let one) = try await world.create(world.container("one")) else { return }
         for text in [one.id.text, String(one.id.text.prefix(12)), String(one.id.text.prefix(20))] {
-            #expect(try await store.find(text, of: "u1") == .found(one))
-            #expect(try await store.find(text, of: "u2") == .notFound)
+            #expect(try await world.store.find(text, of: "u1") == .found(one))
+            #expect(try await world.store.find(text, of: "u2") == .notFound)
         }
         for text in [String(one.id.text.prefix(11)), "%", "", "' OR 1=1 --", "____________"] {
-            #expect(try await store.find(text, of: "u1") == .notFound, "\(text)")
+            #expect(try await world.store.find(text, of: "u1") == .notFound, "\(text)")
         }
     }
 
-    @Test func `containers that no host could take are placed when one comes`() async throws {
-        _ = try await store.create(user, now: 1)
-        guard case .created(let one) = try await create(container("one")) else { return }
+    @Test(arguments: DatabaseKind.allCases) func `containers that no host could take are placed when one comes`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        guard case .created(let one) = try await world.create(world.container("one")) else { return }
         #expect(one.agent == nil && one.placement != nil)
-        let agent = try await agent()
-        #expect(try await store.placeWaiting(online: []).isEmpty)
-        #expect(try await store.placeWaiting(online: [agent.id]).map(\.id) == [one.id])
-        #expect(try await store.desiredState(of: agent.id).workloads[one.id] != nil)
+        let agent = try await world.agent()
+        #expect(try await world.store.placeWaiting(online: []).isEmpty)
+        #expect(try await world.store.placeWaiting(online: [agent.id]).map(\.id) == [one.id])
+        #expect(try await world.store.desiredState(of: agent.id).workloads[one.id] != nil)
     }
 }

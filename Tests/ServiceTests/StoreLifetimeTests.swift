@@ -1,24 +1,22 @@
 import BerthModel
 import ControlPlaneCore
+import ControlPlaneStore
 import Foundation
-import GRDB
 import Testing
 
-@testable import ControlPlaneStore
+/// A store with one user, and shorthands.
+private struct LifetimeWorld {
+    let database: TestDatabase
+    let store: Store
+    let user = UserRecord(id: "usr_1", name: "ada", tier: .pro, isAdmin: false)
 
-/// What the store says about time, deletions and locks.
-@Suite struct StoreLifetimes {
-    private let folder: Folder
-    private let store: SQLiteStore
-    private let user = UserRecord(id: "usr_1", name: "ada", tier: .pro, isAdmin: false)
-
-    init() async throws {
-        folder = try Folder()
-        store = try SQLiteStore(path: folder.path + "/db")
+    init(_ kind: DatabaseKind) async throws {
+        database = try await TestDatabase(kind)
+        store = try await database.open()
         _ = try await store.create(user, now: 0)
     }
 
-    private func agent(_ name: String) async throws -> AgentID {
+    func agent(_ name: String) async throws -> AgentID {
         let id = AgentID(validated: name)
         try await store.register(
             AgentRecord(
@@ -33,7 +31,7 @@ import Testing
         return id
     }
 
-    private func create(
+    func create(
         _ id: String, on agent: AgentID? = nil, key: String? = nil, expiresAt: Double? = nil
     ) async throws -> WorkloadID {
         let id = WorkloadID(validated: id)
@@ -51,156 +49,150 @@ import Testing
         return id
     }
 
-    private func delete(_ id: WorkloadID, at now: Double) async throws {
+    func delete(_ id: WorkloadID, at now: Double) async throws {
         _ = try await store.change(id, now: now) {
             $0.wish = .removed
             $0.deletedAt = now
         }
     }
+}
 
-    @Test func `a restoration makes the checks of a creation, and its idempotency key is free by then`() async throws {
-        let one = try await create("one", key: "k")
-        try await delete(one, at: 10)
-        _ = try await create("two", key: "k")
-        guard case .restored(let container) = try await store.restore("one", of: user.id, limit: 3, now: 20) else {
+/// What every store says about time, deletions and locks.
+@Suite struct StoreLifetimes {
+    @Test(arguments: DatabaseKind.allCases)
+    func `a restoration makes the checks of a creation, and its idempotency key is free by then`(_ kind: DatabaseKind)
+        async throws
+    {
+        let world = try await LifetimeWorld(kind)
+        let one = try await world.create("one", key: "k")
+        try await world.delete(one, at: 10)
+        _ = try await world.create("two", key: "k")
+        guard case .restored(let container) = try await world.store.restore("one", of: world.user.id, limit: 3, now: 20)
+        else {
             Issue.record("not restored")
             return
         }
         #expect(container.wish == .running && container.generation == 3 && container.deletedAt == nil)
-        #expect(try await store.restore("one", of: user.id, limit: 3, now: 20) == .notFound, "it is there")
-        #expect(try await store.restore("none", of: user.id, limit: 3, now: 20) == .notFound)
-        try await delete(one, at: 30)
-        #expect(try await store.restore("one", of: "usr_2", limit: 3, now: 40) == .notFound, "another user's")
-        #expect(try await store.restore("one", of: user.id, limit: 1, now: 40) == .limitReached(current: 1))
+        #expect(try await world.store.restore("one", of: world.user.id, limit: 3, now: 20) == .notFound, "it is there")
+        #expect(try await world.store.restore("none", of: world.user.id, limit: 3, now: 20) == .notFound)
+        try await world.delete(one, at: 30)
+        #expect(try await world.store.restore("one", of: "usr_2", limit: 3, now: 40) == .notFound, "another user's")
+        #expect(try await world.store.restore("one", of: world.user.id, limit: 1, now: 40) == .limitReached(current: 1))
     }
 
-    @Test func `data goes by an order of its own, once, and what is on its way out is not restored`() async throws {
-        let host = try await agent("host")
-        let one = try await create("one", on: host)
-        try await delete(one, at: 10)
-        #expect(try await store.nextMoment(after: 20, retention: 100) == 110)
-        #expect(try await store.beginPurges(deletedBefore: 5, now: 20).agents.isEmpty, "not yet")
-        let before = try await store.desiredState(of: host).revision
-        #expect(try await store.beginPurges(deletedBefore: 10, now: 120).agents == [host])
-        #expect(try await store.beginPurges(deletedBefore: 10, now: 121).agents.isEmpty, "once")
-        let (state, changed) = try await store.changes(of: host, after: before)
+    @Test(arguments: DatabaseKind.allCases)
+    func `data goes by an order of its own, once, and what is on its way out is not restored`(_ kind: DatabaseKind)
+        async throws
+    {
+        let world = try await LifetimeWorld(kind)
+        let host = try await world.agent("host")
+        let one = try await world.create("one", on: host)
+        try await world.delete(one, at: 10)
+        #expect(try await world.store.nextMoment(after: 20, retention: 100) == 110)
+        #expect(try await world.store.beginPurges(deletedBefore: 5, now: 20).agents.isEmpty, "not yet")
+        let before = try await world.store.desiredState(of: host).revision
+        #expect(try await world.store.beginPurges(deletedBefore: 10, now: 120).agents == [host])
+        #expect(try await world.store.beginPurges(deletedBefore: 10, now: 121).agents.isEmpty, "once")
+        let (state, changed) = try await world.store.changes(of: host, after: before)
         #expect(changed.map(\.purgesVolumes) == [true] && state.workloads[one]?.purgesVolumes == true)
-        #expect(try await store.restore("one", of: user.id, limit: 3, now: 130) == .notFound)
-        #expect(try await store.deletedContainers(of: user.id).isEmpty)
+        #expect(try await world.store.restore("one", of: world.user.id, limit: 3, now: 130) == .notFound)
+        #expect(try await world.store.deletedContainers(of: world.user.id).isEmpty)
 
         // An agent that does not say that the data is gone is told again.
         let generation = try #require(state.workloads[one]?.generation)
         var status = WorkloadStatus(
             workload: one, generation: generation, observedGeneration: generation, phase: .removed)
-        _ = try await store.record([status], from: host, now: 140)
-        #expect(try await store.desiredState(of: host).workloads[one] != nil)
+        _ = try await world.store.record([status], from: host, now: 140)
+        #expect(try await world.store.desiredState(of: host).workloads[one] != nil)
         status.isPurged = true
-        _ = try await store.record([status], from: host, now: 150)
-        #expect(try await store.desiredState(of: host).workloads[one] == nil)
-        #expect(try await store.nextMoment(after: 160, retention: 100) == nil)
+        _ = try await world.store.record([status], from: host, now: 150)
+        #expect(try await world.store.desiredState(of: host).workloads[one] == nil)
+        #expect(try await world.store.nextMoment(after: 160, retention: 100) == nil)
     }
 
-    @Test func `what never had a host, or whose host is gone, holds up nothing`() async throws {
-        let host = try await agent("host")
-        let (placed, unplaced) = (try await create("placed", on: host), try await create("unplaced"))
-        for id in [placed, unplaced] { try await delete(id, at: 10) }
-        try await store.deleteAgent(host, now: 11)
-        #expect(try await store.restore("placed", of: user.id, limit: 3, now: 12) == .hostIsGone)
-        #expect(try await store.beginPurges(deletedBefore: 10, now: 120).agents.isEmpty)
-        #expect(try await store.deletedContainers(of: user.id).isEmpty)
-        #expect(try await store.nextMoment(after: 120, retention: 100) == nil)
+    @Test(arguments: DatabaseKind.allCases) func `what never had a host, or whose host is gone, holds up nothing`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await LifetimeWorld(kind)
+        let host = try await world.agent("host")
+        let (placed, unplaced) = (try await world.create("placed", on: host), try await world.create("unplaced"))
+        for id in [placed, unplaced] { try await world.delete(id, at: 10) }
+        try await world.store.deleteAgent(host, now: 11)
+        #expect(try await world.store.restore("placed", of: world.user.id, limit: 3, now: 12) == .hostIsGone)
+        #expect(try await world.store.beginPurges(deletedBefore: 10, now: 120).agents.isEmpty)
+        #expect(try await world.store.deletedContainers(of: world.user.id).isEmpty)
+        #expect(try await world.store.nextMoment(after: 120, retention: 100) == nil)
     }
 
-    @Test func `sessions end in their order, and only of what is wanted running`() async throws {
-        let one = try await create("one", expiresAt: 50)
-        _ = try await create("two", expiresAt: 40)
-        _ = try await create("three")
-        #expect(try await store.expired(at: 39).isEmpty)
-        #expect(try await store.nextMoment(after: 30, retention: 100) == 40)
-        #expect(try await store.expired(at: 50).map(\.id.text) == ["two", "one"])
-        _ = try await store.change(one, now: 51) { $0.wish = .stopped }
-        #expect(try await store.expired(at: 60).map(\.id.text) == ["two"])
+    @Test(arguments: DatabaseKind.allCases) func `sessions end in their order, and only of what is wanted running`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await LifetimeWorld(kind)
+        let one = try await world.create("one", expiresAt: 50)
+        _ = try await world.create("two", expiresAt: 40)
+        _ = try await world.create("three")
+        #expect(try await world.store.expired(at: 39).isEmpty)
+        #expect(try await world.store.nextMoment(after: 30, retention: 100) == 40)
+        #expect(try await world.store.expired(at: 50).map(\.id.text) == ["two", "one"])
+        _ = try await world.store.change(one, now: 51) { $0.wish = .stopped }
+        #expect(try await world.store.expired(at: 60).map(\.id.text) == ["two"])
         // One that is restored after its end comes back stopped.
-        try await delete(one, at: 70)
-        guard case .restored(let container) = try await store.restore("one", of: user.id, limit: 3, now: 80) else {
+        try await world.delete(one, at: 70)
+        guard case .restored(let container) = try await world.store.restore("one", of: world.user.id, limit: 3, now: 80)
+        else {
             Issue.record("not restored")
             return
         }
         #expect(container.wish == .stopped)
     }
 
-    @Test func `a lock holds against every change but the end of a session, and needs something to open it`()
+    @Test(arguments: DatabaseKind.allCases)
+    func `a lock holds against every change but the end of a session, and needs something to open it`(
+        _ kind: DatabaseKind
+    )
         async throws
     {
-        let one = try await create("one", expiresAt: 50)
-        #expect(try await !store.setLock(true, container: one), "nothing could open it")
-        #expect(try await store.beginSecondFactor("AAAA", of: user.id))
-        #expect(try await !store.setLock(true, container: one), "not confirmed")
-        #expect(try await store.useCode(ofStep: 7, secret: "AAAA", of: user.id))
-        #expect(try await !store.useCode(ofStep: 7, secret: "AAAA", of: user.id), "good once")
-        #expect(try await !store.useCode(ofStep: 8, secret: "BBBB", of: user.id), "of another secret")
-        #expect(try await !store.beginSecondFactor("BBBB", of: user.id), "not over one that counts")
-        #expect(try await store.setLock(true, container: one))
-        #expect(try await store.change(one, now: 10) { $0.wish = .stopped } == .locked)
-        #expect(try await !store.removeSecondFactor(of: user.id))
+        let world = try await LifetimeWorld(kind)
+        let one = try await world.create("one", expiresAt: 50)
+        #expect(try await !world.store.setLock(true, container: one), "nothing could open it")
+        #expect(try await world.store.beginSecondFactor("AAAA", of: world.user.id))
+        #expect(try await !world.store.setLock(true, container: one), "not confirmed")
+        #expect(try await world.store.useCode(ofStep: 7, secret: "AAAA", of: world.user.id))
+        #expect(try await !world.store.useCode(ofStep: 7, secret: "AAAA", of: world.user.id), "good once")
+        #expect(try await !world.store.useCode(ofStep: 8, secret: "BBBB", of: world.user.id), "of another secret")
+        #expect(try await !world.store.beginSecondFactor("BBBB", of: world.user.id), "not over one that counts")
+        #expect(try await world.store.setLock(true, container: one))
+        #expect(try await world.store.change(one, now: 10) { $0.wish = .stopped } == .locked)
+        #expect(try await !world.store.removeSecondFactor(of: world.user.id))
         guard
-            case .changed(let ended) = try await store.change(one, now: 60, respectsLock: false, { $0.wish = .stopped })
+            case .changed(let ended) = try await world.store.change(
+                one, now: 60, respectsLock: false, { $0.wish = .stopped })
         else {
             Issue.record("the session did not end")
             return
         }
         #expect(ended.isLocked && ended.wish == .stopped)
-        #expect(try await store.setLock(false, container: one))
-        #expect(try await store.setLock(true, container: one))
+        #expect(try await world.store.setLock(false, container: one))
+        #expect(try await world.store.setLock(true, container: one))
         // The operator can, for who has lost it.
-        #expect(try await store.resetSecondFactor(ofUserNamed: "ada"))
-        #expect(try await store.container(one)?.isLocked == false)
-        #expect(try await store.secondFactor(of: user.id) == nil)
+        #expect(try await world.store.resetSecondFactor(ofUserNamed: "ada"))
+        #expect(try await world.store.container(one)?.isLocked == false)
+        #expect(try await world.store.secondFactor(of: world.user.id) == nil)
     }
 
-    @Test func `an upgrade gives what was deleted its time, and old sessions their end`() async throws {
-        let path = folder.path + "/old"
-        let old = try DatabasePool(path: path)
-        try Schema.migrator.migrate(old, upTo: "2 history and frozen identities")
-        let spec = try Rows.json(WorkloadSpec(name: "x", image: "a"))
-        try await old.write { database in
-            for (user, tier) in [("u1", "free"), ("u2", "pro")] {
-                try database.execute(
-                    sql: "INSERT INTO user VALUES (?, ?, '', ?, 0, 0)", arguments: [user, user, tier])
-                for (id, deletedAt) in [("live", nil), ("gone", 100.0)] as [(String, Double?)] {
-                    try database.execute(
-                        sql: """
-                            INSERT INTO container (id, user_id, name, image, role, generation, wish, spec, memory_mb,
-                                cpu_millicores, changed_revision, ever_ran, created_at, last_used_at, deleted_at)
-                            VALUES (?, ?, ?, 'a', '', 1, ?, ?, 1, 1, 0, 0, 1000, 1000, ?)
-                            """,
-                        arguments: [
-                            "\(user)-\(id)", user, id, deletedAt == nil ? "running" : "removed", spec, deletedAt,
-                        ])
-                }
-            }
+    @Test(arguments: DatabaseKind.allCases) func `at most ten of one host lose their data at a time`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await LifetimeWorld(kind)
+        let host = try await world.agent("host")
+        for number in 0..<14 {
+            try await world.delete(try await world.create("c\(number)", on: host), at: Double(number))
         }
-        try old.close()
-        let before = Date().timeIntervalSince1970
-        let store = try SQLiteStore(path: path)
-        let live = try #require(try await store.container(WorkloadID(validated: "u1-live")))
-        #expect(live.spec.expiresAt == 181_000 && live.generation == 2)
-        #expect(try await store.expired(at: 181_000).map(\.id) == [live.id])
-        #expect(try await store.container(WorkloadID(validated: "u2-live"))?.spec.expiresAt == nil)
-        let gone = try #require(try await store.deletedContainers(of: "u2").first?.deletedAt)
-        #expect(gone > before - 5, "its time begins with the upgrade: \(gone)")
-        #expect(try await store.beginPurges(deletedBefore: before - 5, now: before).agents.isEmpty)
-        #expect(try await store.deletedContainers(of: "u2").count == 1)
-    }
-
-    @Test func `at most ten of one host lose their data at a time`() async throws {
-        let host = try await agent("host")
-        for number in 0..<14 { try await delete(try await create("c\(number)", on: host), at: Double(number)) }
-        let first = try await store.beginPurges(deletedBefore: 20, now: 100)
+        let first = try await world.store.beginPurges(deletedBefore: 20, now: 100)
         #expect(first.agents == [host] && first.hasMore)
-        let state = try await store.desiredState(of: host)
+        let state = try await world.store.desiredState(of: host)
         let purged = state.workloads.values.filter(\.purgesVolumes)
-        #expect(purged.count == SQLiteStore.mostPurgesAtOnce)
+        #expect(purged.count == Store.mostPurgesAtOnce)
         let statuses = purged.prefix(3).map { workload in
             var status = WorkloadStatus(
                 workload: workload.id, generation: workload.generation, observedGeneration: workload.generation,
@@ -208,14 +200,17 @@ import Testing
             status.isPurged = true
             return status
         }
-        _ = try await store.record(statuses, from: host, now: 110)
-        #expect(try await store.beginPurges(deletedBefore: 20, now: 120).hasMore)
-        #expect(try await store.desiredState(of: host).workloads.values.count(where: \.purgesVolumes) == 10)
+        _ = try await world.store.record(statuses, from: host, now: 110)
+        #expect(try await world.store.beginPurges(deletedBefore: 20, now: 120).hasMore)
+        #expect(try await world.store.desiredState(of: host).workloads.values.count(where: \.purgesVolumes) == 10)
     }
 
-    @Test func `a user of an issuer is one user, whatever they are called`() async throws {
+    @Test(arguments: DatabaseKind.allCases) func `a user of an issuer is one user, whatever they are called`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await LifetimeWorld(kind)
         func user(_ subject: String, _ name: String, issuer: String = "i") async throws -> UserRecord {
-            try await store.user(
+            try await world.store.user(
                 ofIssuer: issuer, subject: subject, name: name, email: "", tier: .free, id: UUID().uuidString, now: 0)
         }
         let first = try await user("s1", "bob")

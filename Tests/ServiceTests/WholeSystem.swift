@@ -66,7 +66,7 @@ struct WholeSystem {
 
     private(set) var broken: [String] = []
     private var isSettling = false
-    private let store: SQLiteStore
+    private let store: Store
     private let agent = AgentID(validated: "a1")
     private var now = 1_000.0
 
@@ -89,7 +89,7 @@ struct WholeSystem {
     private var removedOnHost: Set<WorkloadID> = []
 
     init(folder: String) async throws {
-        store = try SQLiteStore(path: folder + "/db")
+        store = try await Store.open(.sqlite(path: folder + "/db"))
         _ = try await store.create(UserRecord(id: "u1", name: "ann", tier: .pro, isAdmin: true), now: 1)
         let record = AgentRecord(
             id: agent, userID: "u1", name: "a", details: "", tags: [], isShared: false, host: Self.host, createdAt: 1,
@@ -188,7 +188,8 @@ struct WholeSystem {
 
     private mutating func connect(answerIsLost: Bool) async throws {
         guard session == nil else { return }
-        let opened = try await store.openSession(agent, host: Self.host, heldRevision: held.state.revision, now: now)
+        let opened = try await store.openSession(
+            agent, host: Self.host, heldRevision: held.state.revision, server: "s", now: now)
         guard let opened else { return }
         let desired = try await store.desiredState(of: agent)
         let isSame = held.state.revision == desired.revision && held.digest == desired.digest

@@ -1,4 +1,5 @@
 import ControlPlaneCore
+import ControlPlaneStore
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -44,6 +45,11 @@ struct APIError: Error, HTTPResponseError {
         error.headers = verdict.headers
         return error
     }
+    static let storeUnavailable: APIError = {
+        var error = APIError(.serviceUnavailable, "the store does not answer")
+        error.headers[.retryAfter] = "5"
+        return error
+    }()
     static let agentNotFound = APIError(.notFound, "agent not found")
 
     static func scopeMissing(_ scope: String) -> APIError {
@@ -108,6 +114,10 @@ struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
         } catch let error as HTTPParserError {
             // Of the server: it says 400 and closes, for nobody knows where the next request begins.
             throw error
+        } catch let failure as StoreFailure {
+            context.logger.error(
+                "the store does not answer", metadata: ["path": "\(request.uri.path)", "error": "\(failure)"])
+            return APIError.storeUnavailable.answer
         } catch {
             context.logger.error(
                 "request failed", metadata: ["path": "\(request.uri.path)", "error": "\(error)"])

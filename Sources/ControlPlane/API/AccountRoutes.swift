@@ -6,8 +6,8 @@ import ServiceRuntime
 
 /// Tokens and the profile of whoever asks.
 struct AccountRoutes: Sendable {
-    let store: SQLiteStore
-    let revocations: Revocations
+    let store: Store
+    let board: NoticeBoard
 
     func add(to group: RouterGroup<APIContext>) {
         group.get("profile", use: profile)
@@ -86,7 +86,7 @@ struct AccountRoutes: Sendable {
         guard try await store.revokeToken(id, of: caller.user.id, now: Timestamp.now()) else {
             throw missing
         }
-        await revocations.revoked(id)
+        await board.post(.revoked(token: id))
         return .json(.object(["message": .string("token revoked"), "id": .string(id)]))
     }
 

@@ -8,7 +8,7 @@ import ServiceRuntime
 
 /// `/api/agents`, and what `agent:` ids answer among the containers.
 struct AgentRoutes: Sendable {
-    let store: SQLiteStore
+    let store: Store
     let gateway: AgentGateway
 
     /// A stopped agent comes back by itself after this.

@@ -8,7 +8,7 @@ import ServiceRuntime
 /// Keeps who asked for which change, and what came of it. Reading is not kept: it is most of the traffic and changes nothing.
 struct AuditTrail: RouterMiddleware {
     typealias Context = APIContext
-    let store: SQLiteStore
+    let store: Store
 
     func handle(
         _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
@@ -45,7 +45,7 @@ struct AuditTrail: RouterMiddleware {
 
 /// `GET /api/audit`, for administrators.
 struct AuditRoutes: Sendable {
-    let store: SQLiteStore
+    let store: Store
 
     func add(to group: RouterGroup<APIContext>) { group.get("audit", use: list) }
 

@@ -5,7 +5,7 @@ import ServiceRuntime
 
 /// Finds out who a token stands for: one of ours by its hash, or one of the configured issuer by its signature.
 struct Authenticator: Sendable {
-    let store: SQLiteStore
+    let store: Store
     /// Nil where no issuer is configured.
     let issuer: TokenIssuer?
 

@@ -9,7 +9,7 @@ import ServiceRuntime
 /// `/api/containers`, as the reference documents it.
 struct ContainerRoutes: Sendable {
     let service: ContainerService
-    let store: SQLiteStore
+    let store: Store
     let gateway: AgentGateway
     let agents: AgentRoutes
 

@@ -43,9 +43,9 @@ extension ContainerRoutes {
         switch request.uri.queryParameters["limit"] {
         case nil: limit = 50
         case let text?:
-            guard let number = Int(text), (1...SQLiteStore.historyLimit).contains(number) else {
+            guard let number = Int(text), (1...Store.historyLimit).contains(number) else {
                 throw APIError.badField(
-                    "limit", "\"\(text.prefix(40))\"", expected: "1 to \(SQLiteStore.historyLimit)")
+                    "limit", "\"\(text.prefix(40))\"", expected: "1 to \(Store.historyLimit)")
             }
             limit = number
         }

@@ -5,7 +5,8 @@ import HTTPTypes
 import Hummingbird
 import ServiceRuntime
 
-/// Counts the requests of each user, and of each address whose requests carry no valid token.
+/// Counts the requests of each user, and of each address whose requests carry no valid token. Several control planes on one
+/// database count together in its store.
 actor RateLimiter {
     private struct Key: Hashable {
         var who: String
@@ -13,15 +14,29 @@ actor RateLimiter {
     }
 
     private let limit: RateLimit
+    /// Nil where this process is alone.
+    private let shared: Store?
     /// Of users and of strangers apart: no number of the latter makes the former begin anew.
     private var windows: [Key: RateLimit.Window] = [:]
     private var strangers: [Key: RateLimit.Window] = [:]
     /// Beyond this many, windows that are over are thrown away.
     private static let most = 10_000
 
-    init(_ limit: RateLimit) { self.limit = limit }
+    init(_ limit: RateLimit, shared: Store?) {
+        self.limit = limit
+        self.shared = shared
+    }
 
-    func count(_ class: RateLimit.Class, by who: String, at now: Double = Timestamp.now()) -> RateLimit.Verdict? {
+    func count(_ class: RateLimit.Class, by who: String) async -> RateLimit.Verdict? {
+        // What is too much for one is too much for all: the store is not asked for it.
+        let own = countHere(`class`, by: who, at: Timestamp.now())
+        guard let own, own.isAllowed, let shared,
+            let counted = try? await shared.countRequest(`class`, by: who, limit: own.limit)
+        else { return own }
+        return RateLimit.verdict(on: counted.window, limit: own.limit, at: counted.now)
+    }
+
+    private func countHere(_ class: RateLimit.Class, by who: String, at now: Double) -> RateLimit.Verdict? {
         let key = Key(who: who, class: `class`)
         guard `class` == .unknown else {
             Self.tidy(&windows, now)

@@ -9,11 +9,18 @@ import ServiceRuntime
 /// A user's second factor at `/api/security/mfa`, and the locks that its codes open: `/api/containers/{id}/mfa-lock` and
 /// `/mfa-unlock`, for agents too.
 struct SecurityRoutes: Sendable {
-    let store: SQLiteStore
+    let store: Store
     let containers: ContainerRoutes
     let agents: AgentRoutes
     /// Of wrong codes: a code has a million values, and three of them are good at a time.
-    let limiter = RateLimiter(RateLimit([.unknown: 5]))
+    let limiter: RateLimiter
+
+    init(store: Store, containers: ContainerRoutes, agents: AgentRoutes, shared: Store?) {
+        self.store = store
+        self.containers = containers
+        self.agents = agents
+        limiter = RateLimiter(RateLimit([.unknown: 5]), shared: shared)
+    }
 
     func add(to group: RouterGroup<APIContext>) {
         group.get("security/mfa", use: status)
@@ -108,7 +115,7 @@ struct SecurityRoutes: Sendable {
             let secret = TOTP.bytes(base32: factor.secret)
         else { throw APIError(.conflict, "mfa is not set up") }
         // Counted before it is looked at, so that many at once are many.
-        if let verdict = await limiter.count(.unknown, by: caller.user.id), !verdict.isAllowed {
+        if let verdict = await limiter.count(.unknown, by: caller.user.id + " codes"), !verdict.isAllowed {
             throw APIError.rateLimited(verdict)
         }
         let key = SymmetricKey(data: secret)

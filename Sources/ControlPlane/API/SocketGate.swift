@@ -17,7 +17,7 @@ struct SocketGate: Sendable {
         case events(Caller, text: String, after: Int?)
     }
 
-    let store: SQLiteStore
+    let store: Store
     let authenticator: Authenticator
     let admission: SessionAdmission
     let limiter: RateLimiter

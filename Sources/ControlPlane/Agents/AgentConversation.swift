@@ -10,7 +10,7 @@ import WebSocketTransport
 struct AgentConversation: Sendable {
     let agent: AgentID
     let gateway: AgentGateway
-    let store: SQLiteStore
+    let store: Store
     let heartbeatSeconds: Int
     let log: Logger
 
@@ -87,7 +87,8 @@ struct AgentConversation: Sendable {
         _ hello: AgentMessage.Hello, _ writer: WebSocketConnection.Writer, _ outgoing: AgentOutgoing, _ epoch: Epoch
     ) async throws {
         let opened = try await store.openSession(
-            agent, host: hello.host.bounded(), heldRevision: hello.heldRevision, now: Timestamp.now())
+            agent, host: hello.host.bounded(), heldRevision: hello.heldRevision, server: gateway.board.server,
+            now: Timestamp.now())
         guard let opened else {
             await outgoing.end(with: .init(code: .deleted, reason: "this agent was deleted"))
             return
@@ -132,13 +133,13 @@ struct AgentConversation: Sendable {
         case .events(let events):
             try await gateway.heard(events, from: agent, process: await epoch.process)
             if let last = events.items.map(\.number).max() { await outgoing.say(.eventAck(upTo: last)) }
-        case .opResult(let result): await gateway.operations.answered(result)
+        case .opResult(let result): await gateway.operations.answered(result.op, result)
         case .removalCandidates(let candidates):
             // Removals reach this store one by one, each asked for by its owner through the API; data is let go of for
             // few at a time, so this many at once is a mistake somewhere.
             let desired = try await store.desiredState(of: agent)
             let purges = candidates.workloads.count { desired.workloads[$0]?.purgesVolumes == true }
-            guard purges <= SQLiteStore.mostPurgesAtOnce else {
+            guard purges <= Store.mostPurgesAtOnce else {
                 log.error(
                     "too many workloads would lose their data at once; not confirmed",
                     metadata: ["agent": "\(agent)", "workloads": "\(purges)"])

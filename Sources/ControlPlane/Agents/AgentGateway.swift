@@ -6,57 +6,72 @@ import Logging
 import ServiceRuntime
 import WebSocketTransport
 
-/// The sessions of the agents that are connected to this control plane. Pushes what the store says; nothing that matters
-/// lives here alone.
+/// The sessions of the agents that are connected to this control plane, and what is known of those that are connected to
+/// others. Pushes what the store says; nothing that matters lives here alone.
 actor AgentGateway {
-    /// One agent's newest session. Every handler compares its epoch before it acts.
+    /// One agent's newest session with this control plane. Every handler compares its epoch before it acts.
     struct Session {
-        var epoch: Int
-        var owner: String
-        var name: String
+        var presence: AgentPresence
+        var process: String
         let outgoing: AgentOutgoing
-        var stats: HostStats?
+
+        var epoch: Int { presence.epoch }
     }
 
-    let store: SQLiteStore
-    let hub: EventHub
-    let desk: ConfirmationDesk
+    let store: Store
+    let board: NoticeBoard
     let operations = OperationDesk()
     let log: Logger
     private let time = ContinuousClock.now
-    private var identities: [AgentID: IdentityWatch] = [:]
-    private var sessions: [AgentID: Session] = [:]
-    private var activity: [WorkloadID: ActivitySample] = [:]
-    private var scales: [WorkloadID: ProgressScale] = [:]
+    var identities: [AgentID: IdentityWatch] = [:]
+    var sessions: [AgentID: Session] = [:]
+    /// As the notices tell it: a moment behind, and the same everywhere.
+    var presences = AgentPresences()
+    var stats: [AgentID: HostStats] = [:]
+    var activity: [WorkloadID: ActivitySample] = [:]
+    var scales: [WorkloadID: ProgressScale] = [:]
     /// Which agent runs what: a container never moves, so what is known stays true.
     private var runners: [WorkloadID: AgentID] = [:]
+    /// Who waits for an agent to be gone.
+    var departures: [AgentID: [CheckedContinuation<Void, Never>]] = [:]
 
-    init(store: SQLiteStore, hub: EventHub, desk: ConfirmationDesk, log: Logger) {
+    init(store: Store, board: NoticeBoard, log: Logger) {
         self.store = store
-        self.hub = hub
-        self.desk = desk
+        self.board = board
         self.log = log
     }
 
     // MARK: for the API
 
-    var online: Set<AgentID> { Set(sessions.keys) }
-    func isOnline(_ agent: AgentID?) -> Bool { agent.map { sessions[$0] != nil } ?? false }
-    func stats(of agent: AgentID) -> HostStats? { sessions[agent]?.stats }
+    var online: Set<AgentID> {
+        Set(sessions.keys).union(presences.all.values.filter { $0.server != board.server }.map(\.agent))
+    }
+
+    func isOnline(_ agent: AgentID?) -> Bool {
+        guard let agent else { return false }
+        return sessions[agent] != nil || isElsewhere(agent)
+    }
+
+    func isElsewhere(_ agent: AgentID) -> Bool { presences.all[agent].map { $0.server != board.server } ?? false }
+
+    func stats(of agent: AgentID) -> HostStats? { stats[agent] }
     func activity(of workload: WorkloadID) -> ActivitySample? { activity[workload] }
 
     func progress(of workload: WorkloadID) -> ProgressScale.Shown? { scales[workload]?.latest }
 
-    /// The store holds something new for `agent`.
-    func desiredStateChanged(_ agent: AgentID?) {
-        if let agent { sessions[agent]?.outgoing.desiredStateChanged() }
+    /// The store holds something new for `agent`, whoever it is connected to.
+    func desiredStateChanged(_ agent: AgentID?) async {
+        guard let agent else { return }
+        if board.isShared { tellDesiredState(agent) }
+        await board.post(.desiredStateChanged(agent))
     }
 
-    /// Ends the session of `agent` with a goodbye; the listing says offline from now on.
+    /// Ends the session of `agent` with a goodbye, whoever it is connected to; the listing says offline from now on.
     func disconnect(_ agent: AgentID, _ goodbye: ControlPlaneMessage.Goodbye) async {
-        guard let session = sessions.removeValue(forKey: agent) else { return }
-        await session.outgoing.end(with: goodbye)
-        await wentOffline(agent, session)
+        await disconnectHere(agent, goodbye)
+        guard isElsewhere(agent) else { return }
+        await board.post(.disconnect(agent, goodbye))
+        await departure(of: agent)
     }
 
     /// All sessions end in order: the control plane restarts.
@@ -70,7 +85,7 @@ actor AgentGateway {
 
     func createRequested(_ container: ContainerRecord) async {
         if let shown = scales[container.id, default: ProgressScale()].validating(container.generation) {
-            await publish(shown, container.id, owner: container.userID)
+            await publish(shown, container.id, container.generation, owner: container.userID)
         }
     }
 
@@ -78,48 +93,22 @@ actor AgentGateway {
 
     func opened(_ agent: AgentRecord, epoch: Int, process: String, outgoing: AgentOutgoing) async {
         let before = sessions[agent.id]
-        let isDoubled = identities[agent.id, default: IdentityWatch()].opened(
-            process: process, replacesLiveSession: before != nil, at: now)
-        guard !isDoubled else { return await freeze(agent, outgoing) }
         guard (before?.epoch ?? 0) < epoch else {
-            await outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
-            return
+            return await outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
         }
-        sessions[agent.id] = Session(
-            epoch: epoch, owner: agent.userID, name: agent.name, outgoing: outgoing, stats: before?.stats)
+        let presence = AgentPresence(
+            agent: agent.id, owner: agent.userID, name: agent.name, epoch: epoch, server: board.server)
+        sessions[agent.id] = Session(presence: presence, process: process, outgoing: outgoing)
         await before?.outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
         log.info("agent connected", metadata: ["agent": "\(agent.id)", "name": "\(agent.name)", "epoch": "\(epoch)"])
-        if before == nil {
-            await hub.publish(
-                "agent_connected", to: agent.userID, Presentation.agent(agent, isOnline: true, stats: nil))
-        }
+        await board.post(
+            .opened(
+                presence, process: process, entry: Presentation.agent(agent, isOnline: true, stats: nil)))
         await placeWaiting()
     }
 
-    private var now: MonotonicInstant {
+    var now: MonotonicInstant {
         MonotonicInstant(milliseconds: Int(time.duration(to: .now) / .milliseconds(1)))
-    }
-
-    /// Two processes take one identity from each other: both are sent away, and nothing is wanted of either until a person
-    /// has looked.
-    private func freeze(_ agent: AgentRecord, _ outgoing: AgentOutgoing) async {
-        log.error("two programs use one agent's identity; it is frozen", metadata: ["agent": "\(agent.id)"])
-        identities[agent.id] = nil
-        do {
-            try await store.freeze(agent.id, now: Timestamp.now())
-        } catch {
-            log.error("the agent cannot be frozen", metadata: ["agent": "\(agent.id)", "error": "\(error)"])
-        }
-        let goodbye = ControlPlaneMessage.Goodbye(
-            code: .protocolViolation, reason: "two programs use this agent's identity", reconnectAfterSeconds: 300)
-        await outgoing.end(with: goodbye)
-        await disconnect(agent.id, goodbye)
-    }
-
-    /// What the agent knows of a workload: asked now. Nil where it is not connected or does not answer in time.
-    func explain(_ workload: WorkloadID, on agent: AgentID) async -> AgentMessage.OpResult? {
-        guard let session = sessions[agent] else { return nil }
-        return await operations.ask(.explain, workload, through: session.outgoing)
     }
 
     func heard(_ events: AgentMessage.Events, from agent: AgentID, process: String) async throws {
@@ -133,12 +122,14 @@ actor AgentGateway {
         await wentOffline(agent, session)
     }
 
-    private func wentOffline(_ agent: AgentID, _ session: Session) async {
+    func wentOffline(_ agent: AgentID, _ session: Session) async {
         log.info("agent disconnected", metadata: ["agent": "\(agent)", "epoch": "\(session.epoch)"])
-        try? await store.sawAgent(agent, now: Timestamp.now())
-        await hub.publish(
-            "agent_disconnected", to: session.owner,
-            .object(["id": .string("agent:\(agent)"), "name": .string(session.name), "status": .string("offline")]))
+        do {
+            try await store.closeSession(agent, epoch: session.epoch, now: Timestamp.now())
+        } catch {
+            log.error("the end of a session cannot be stored", metadata: ["agent": "\(agent)", "error": "\(error)"])
+        }
+        await board.post(.closed(agent, epoch: session.epoch))
     }
 
     /// Containers that wait for a host may fit now: one came, changed, or has room again.
@@ -148,7 +139,7 @@ actor AgentGateway {
                 log.info(
                     "container placed",
                     metadata: ["container": "\(container.id)", "agent": "\(container.agent?.text ?? "-")"])
-                desiredStateChanged(container.agent)
+                await desiredStateChanged(container.agent)
             }
         } catch {
             log.error("waiting containers cannot be placed", metadata: ["error": "\(error)"])
@@ -169,22 +160,14 @@ actor AgentGateway {
     }
 
     func heard(_ stats: HostStats, from agent: AgentID) async {
-        sessions[agent]?.stats = stats
-        if let session = sessions[agent] {
-            await hub.publish(
-                "agent_stats", to: session.owner,
-                .object([
-                    "id": .string("agent:\(agent)"), "cpu_percent": .number(stats.cpuPercent),
-                    "memory": .integer(stats.memoryBytes), "memory_limit": .integer(stats.memoryLimitBytes),
-                    "disk_usage": .integer(stats.diskBytes), "disk_limit": .integer(stats.diskLimitBytes),
-                    "uptime": .integer(stats.uptimeSeconds),
-                ]))
-        }
+        if let session = sessions[agent] { await board.post(.stats(agent, owner: session.presence.owner, stats)) }
     }
 
     /// Samples count only for workloads that this agent runs.
     func heard(_ samples: [ActivitySample], from agent: AgentID) async {
-        for sample in samples where await runs(sample.workload, agent) { activity[sample.workload] = sample }
+        var own: [ActivitySample] = []
+        for sample in samples where await runs(sample.workload, agent) { own.append(sample) }
+        if !own.isEmpty { await board.post(.activity(own)) }
     }
 
     /// Read from the store each time: progress is rare, and what an agent may speak of can change.
@@ -193,7 +176,7 @@ actor AgentGateway {
             progress.generation <= container.generation, container.wish != .removed,
             let shown = scales[progress.workload, default: ProgressScale()].heard(progress)
         else { return }
-        await publish(shown, progress.workload, owner: container.userID)
+        await publish(shown, progress.workload, progress.generation, owner: container.userID)
     }
 
     /// Stores statuses and tells whoever waits for them.
@@ -202,13 +185,11 @@ actor AgentGateway {
         for change in try await store.record(statuses, from: agent, now: Timestamp.now()) {
             let container = change.container
             await announce(change)
-            if PresentedStatus.isSettled(container.observed, at: container.generation) {
-                await desk.settled(container.id, generation: container.generation)
+            let isRemoved = container.observed?.phase == .removed
+            if isRemoved || PresentedStatus.isSettled(container.observed, at: container.generation) {
+                await board.post(.settled(container.id, generation: container.generation, isRemoved: isRemoved))
             }
-            if container.observed?.phase == .removed {
-                forget(container.id)
-                hasRoomAgain = true
-            }
+            if isRemoved { hasRoomAgain = true }
         }
         if hasRoomAgain { await placeWaiting() }
     }
@@ -220,14 +201,14 @@ actor AgentGateway {
         runners[workload] = nil
     }
 
-    private func announce(_ change: SQLiteStore.StatusChange) async {
+    private func announce(_ change: Store.StatusChange) async {
         let container = change.container
         let before = PresentedStatus.of(
             wish: container.wish, observed: change.before, everRan: container.everRan && change.before != nil)
         if let observed = container.observed, observed.phase == .running, change.before?.phase != .running,
             let shown = scales[container.id, default: ProgressScale()].ready(observed.generation)
         {
-            await publish(shown, container.id, owner: container.userID)
+            await publish(shown, container.id, observed.generation, owner: container.userID)
         }
         guard container.status != before, container.wish != .removed else { return }
         let type: String
@@ -236,18 +217,16 @@ actor AgentGateway {
         case .stopped: type = "container_stopped"
         case .creating, .configuring, .error: type = "container_updated"
         }
-        await hub.publish(
-            type, to: container.userID,
-            Presentation.container(container, activity: nil, agentIsOnline: true))
+        await board.post(
+            .event(
+                user: container.userID, type: type,
+                data: Presentation.container(container, activity: nil, agentIsOnline: true)))
     }
 
-    private func publish(_ shown: ProgressScale.Shown, _ workload: WorkloadID, owner: String) async {
-        await hub.publish(
-            "container_progress", to: owner,
-            .object([
-                "id": .string(workload.text), "stage": .string(shown.stage), "message": .string(shown.message),
-                "progress": .integer(shown.percent),
-            ]))
+    private func publish(
+        _ shown: ProgressScale.Shown, _ workload: WorkloadID, _ generation: Generation, owner: String
+    ) async {
+        await board.post(.progress(workload, owner: owner, generation: generation, shown))
     }
 
     private func runs(_ workload: WorkloadID, _ agent: AgentID) async -> Bool {

@@ -9,8 +9,16 @@ actor OperationDesk {
     ///
     /// - Returns: nil where none came in time, or the caller has left.
     func ask(
-        _ kind: ControlPlaneMessage.Command.Kind, _ workload: WorkloadID, through outgoing: AgentOutgoing,
-        atMost limit: Duration = .seconds(5)
+        _ kind: ControlPlaneMessage.Command.Kind, _ workload: WorkloadID, through outgoing: AgentOutgoing
+    ) async -> AgentMessage.OpResult? {
+        await ask(atMost: .seconds(5)) { op in
+            await outgoing.say(.command(.init(op: op, kind: kind, workload: workload)))
+        }
+    }
+
+    /// - Parameter say: called with the id that the answer must bear.
+    func ask(
+        atMost limit: Duration, _ say: @escaping @Sendable (String) async -> Void
     ) async -> AgentMessage.OpResult? {
         let op = Secrets.newUUID()
         let timer = Task {
@@ -21,7 +29,7 @@ actor OperationDesk {
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 waiting[op] = continuation
-                Task { await outgoing.say(.command(.init(op: op, kind: kind, workload: workload))) }
+                Task { await say(op) }
             }
         } onCancel: {
             Task { await self.end(op, with: nil) }
@@ -29,7 +37,7 @@ actor OperationDesk {
     }
 
     /// An answer that nobody waits for any more is dropped.
-    func answered(_ result: AgentMessage.OpResult) { end(result.op, with: result) }
+    func answered(_ op: String, _ result: AgentMessage.OpResult?) { end(op, with: result) }
 
     private func end(_ op: String, with result: AgentMessage.OpResult?) {
         waiting.removeValue(forKey: op)?.resume(returning: result)

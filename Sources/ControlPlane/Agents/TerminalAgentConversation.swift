@@ -11,7 +11,7 @@ import WebSocketTransport
 struct TerminalAgentConversation: Sendable {
     let agent: AgentID
     let gateway: AgentGateway
-    let store: SQLiteStore
+    let store: Store
     let pingEvery: Duration
     let log: Logger
 
@@ -27,7 +27,7 @@ struct TerminalAgentConversation: Sendable {
                 host.engine = nil
                 guard
                     let opened = try await store.openSession(
-                        agent, host: host, heldRevision: .none, now: Timestamp.now())
+                        agent, host: host, heldRevision: .none, server: gateway.board.server, now: Timestamp.now())
                 else { return }
                 await session.opened(opened.epoch)
                 let outgoing = AgentOutgoing()

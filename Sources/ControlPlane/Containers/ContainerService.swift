@@ -7,9 +7,9 @@ import ServiceRuntime
 /// What can be done with containers. A change is durable when a call returns, whatever becomes of the request that asked
 /// for it; waiting for the agent is bounded.
 struct ContainerService: Sendable {
-    let store: SQLiteStore
+    let store: Store
     let gateway: AgentGateway
-    let hub: EventHub
+    let board: NoticeBoard
     let desk: ConfirmationDesk
     let configuration: ServerConfiguration
     /// Rung where a session with an end begins.
@@ -71,9 +71,10 @@ struct ContainerService: Sendable {
             switch outcome {
             case .created(let container):
                 if container.spec.expiresAt != nil { housekeeping.ring() }
-                await hub.publish(
-                    "container_created", to: user.id,
-                    Presentation.container(container, activity: nil, agentIsOnline: true))
+                await board.post(
+                    .event(
+                        user: user.id, type: "container_created",
+                        data: Presentation.container(container, activity: nil, agentIsOnline: true)))
                 await gateway.createRequested(container)
                 await gateway.desiredStateChanged(container.agent)
                 return container
@@ -169,12 +170,13 @@ struct ContainerService: Sendable {
             // Only what is gone is gone.
             outcome.isConfirmed = outcome.isConfirmed && outcome.container.observed?.phase == .removed
         }
-        await hub.publish(
-            "container_deleted", to: container.userID,
-            .object([
-                "id": .string(container.presentedID), "db_id": .string(container.id.text),
-                "name": .string(container.spec.name), "status": .string("deleted"),
-            ]))
+        await board.post(
+            .event(
+                user: container.userID, type: "container_deleted",
+                data: .object([
+                    "id": .string(container.presentedID), "db_id": .string(container.id.text),
+                    "name": .string(container.spec.name), "status": .string("deleted"),
+                ])))
         return outcome
     }
 
@@ -189,9 +191,10 @@ struct ContainerService: Sendable {
                 ["message": .string("the agent was deleted; the container's data is on its host")])
         case .limitReached(let current): throw Self.limitReached(current, user)
         case .restored(let container):
-            await hub.publish(
-                "container_created", to: user.id,
-                Presentation.container(container, activity: nil, agentIsOnline: true))
+            await board.post(
+                .event(
+                    user: user.id, type: "container_created",
+                    data: Presentation.container(container, activity: nil, agentIsOnline: true)))
             // It may fit somewhere by now, and its session may have an end.
             housekeeping.ring()
             if container.agent == nil { await gateway.placeWaiting() }
@@ -219,9 +222,10 @@ struct ContainerService: Sendable {
                 record.spec.resources = resources
             }
         }
-        await hub.publish(
-            "container_updated", to: container.userID,
-            Presentation.container(outcome.container, activity: nil, agentIsOnline: true))
+        await board.post(
+            .event(
+                user: container.userID, type: "container_updated",
+                data: Presentation.container(outcome.container, activity: nil, agentIsOnline: true)))
         return outcome
     }
 
@@ -258,15 +262,22 @@ struct ContainerService: Sendable {
     }
 
     private func confirmation(of container: ContainerRecord) async -> Bool {
-        async let confirmed = desk.wait(
-            for: container.id, generation: container.generation, atMost: .seconds(configuration.confirmSeconds))
-        // The answer may have come before the wait began.
-        if let now = try? await store.container(container.id),
-            PresentedStatus.isSettled(now.observed, at: container.generation)
-        {
-            await desk.settled(container.id, generation: container.generation)
-            return true
+        let deadline = ContinuousClock.now + .seconds(configuration.confirmSeconds)
+        while true {
+            async let answer = desk.wait(
+                for: container.id, generation: container.generation, atMost: ContinuousClock.now.duration(to: deadline))
+            // The answer may have come before the wait began.
+            if let now = try? await store.container(container.id),
+                PresentedStatus.isSettled(now.observed, at: container.generation)
+            {
+                await desk.settled(container.id, generation: container.generation)
+                return true
+            }
+            switch await answer {
+            case .settled: return true
+            case .timeOver: return false
+            case .maybe: continue
+            }
         }
-        return await confirmed
     }
 }

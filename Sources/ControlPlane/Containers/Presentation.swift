@@ -106,6 +106,31 @@ enum Presentation {
         return .object(fields)
     }
 
+    /// Of the event that says how far a container is.
+    static func progress(_ shown: ProgressScale.Shown, of workload: WorkloadID) -> JSONValue {
+        .object([
+            "id": .string(workload.text), "stage": .string(shown.stage), "message": .string(shown.message),
+            "progress": .integer(shown.percent),
+        ])
+    }
+
+    /// Of the event that says how busy a host is.
+    static func stats(_ stats: HostStats, of agent: AgentID) -> JSONValue {
+        .object([
+            "id": .string("agent:\(agent)"), "cpu_percent": .number(stats.cpuPercent),
+            "memory": .integer(stats.memoryBytes), "memory_limit": .integer(stats.memoryLimitBytes),
+            "disk_usage": .integer(stats.diskBytes), "disk_limit": .integer(stats.diskLimitBytes),
+            "uptime": .integer(stats.uptimeSeconds),
+        ])
+    }
+
+    /// Of the event that says that an agent is gone.
+    static func offline(_ presence: AgentPresence) -> JSONValue {
+        .object([
+            "id": .string("agent:\(presence.agent)"), "name": .string(presence.name), "status": .string("offline"),
+        ])
+    }
+
     static func agent(_ record: AgentRecord, isOnline: Bool, stats: HostStats?) -> JSONValue {
         var fields: [String: JSONValue] = [
             "id": .string("agent:\(record.id)"),

@@ -16,12 +16,15 @@ package actor EventHub {
         case event(Event)
         /// Events were lost, this many: a list must follow.
         case lagged(missed: Int)
+        /// Events may have been lost on their way here: a list must follow.
+        case refreshed
     }
 
     private struct Subscriber {
         var user: String
         var queue: [Event] = []
         var missed = 0
+        var isRefreshed = false
         let doorbell = Doorbell()
     }
 
@@ -34,14 +37,31 @@ package actor EventHub {
     /// Starts at the time of this process, so that a number of an earlier one is never taken for one of ours.
     private var sequence = Int(Timestamp.now() * 1_000_000)
     private var history: [Event] = []
+    /// All events after this one are in the history; nil where it is not known since when.
+    private var knownSince: Int?
 
-    package init() {}
+    package init() { knownSince = sequence }
 
-    package func publish(_ type: String, to user: String, _ data: JSONValue) {
-        sequence += 1
-        let event = Event(sequence: sequence, user: user, type: type, data: data, time: Timestamp.now())
+    /// Number and time of an event.
+    package struct Stamp: Hashable, Sendable {
+        /// Where several control planes count together; nil counts here.
+        package var number: Int?
+        package var time: Double
+
+        package init(number: Int? = nil, time: Double = Timestamp.now()) {
+            self.number = number
+            self.time = time
+        }
+    }
+
+    package func publish(_ type: String, to user: String, _ data: JSONValue, _ stamp: Stamp = Stamp()) {
+        if let number = stamp.number { heard(number) } else { sequence += 1 }
+        let event = Event(sequence: sequence, user: user, type: type, data: data, time: stamp.time)
         history.append(event)
-        if history.count > 2 * Self.historyLimit { history.removeFirst(Self.historyLimit) }
+        if history.count > 2 * Self.historyLimit {
+            knownSince = history[Self.historyLimit - 1].sequence
+            history.removeFirst(Self.historyLimit)
+        }
         for id in subscribersByUser[user] ?? [] {
             guard let subscriber = subscribers[id] else { continue }
             if subscriber.queue.count >= Self.queueLimit {
@@ -53,6 +73,26 @@ package actor EventHub {
         }
     }
 
+    /// A number that all control planes count with was used, for an event or something else.
+    package func heard(_ number: Int) {
+        if knownSince == nil { knownSince = number - 1 }
+        sequence = number
+    }
+
+    /// Numbers come from elsewhere and some may have been missed: nothing can be replayed from before now.
+    package func forgetHistory() {
+        history = []
+        knownSince = nil
+    }
+
+    /// Everybody gets a new list.
+    package func refresh() {
+        for id in subscribers.keys {
+            subscribers[id]?.isRefreshed = true
+            subscribers[id]?.doorbell.ring()
+        }
+    }
+
     /// - Parameter after: replays what came after this event; nil, or an event that is no longer known, starts from now.
     /// - Returns: the subscription, and true where everything since `after` is in its queue.
     package func subscribe(user: String, after: Int?) -> (id: Int, doorbell: Doorbell, isReplayed: Bool) {
@@ -60,7 +100,7 @@ package actor EventHub {
         nextSubscriber += 1
         var subscriber = Subscriber(user: user)
         var isReplayed = false
-        if let after, after <= sequence, let first = history.first, after >= first.sequence - 1 {
+        if let after, let knownSince, (knownSince...max(knownSince, sequence)).contains(after) {
             let missed = history.filter { $0.sequence > after && $0.user == user }
             isReplayed = missed.count <= Self.queueLimit
             // All of it or none: older events after a fresh list would undo it.
@@ -82,8 +122,13 @@ package actor EventHub {
         guard let subscriber = subscribers[id] else { return [] }
         subscribers[id]?.queue = []
         subscribers[id]?.missed = 0
+        subscribers[id]?.isRefreshed = false
         var deliveries = subscriber.queue.map(Delivery.event)
-        if subscriber.missed > 0 { deliveries.append(.lagged(missed: subscriber.missed)) }
+        if subscriber.missed > 0 {
+            deliveries.append(.lagged(missed: subscriber.missed))
+        } else if subscriber.isRefreshed {
+            deliveries.append(.refreshed)
+        }
         return deliveries
     }
 

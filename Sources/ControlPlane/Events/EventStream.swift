@@ -37,7 +37,9 @@ struct EventStream: Sendable {
                         let revoked = await revocations.ofToken(caller.token.id)
                         // It may have been while nobody listened here yet.
                         if try await authenticator.caller(text) == nil { await close(writer) }
-                        for await _ in revoked { await close(writer) }
+                        for await _ in revoked where try await authenticator.caller(text) == nil {
+                            await close(writer)
+                        }
                         try await Task.sleep(for: .seconds(86_400))
                     }
                     defer { group.cancelAll() }
@@ -60,6 +62,7 @@ struct EventStream: Sendable {
         switch delivery {
         case .event(let event):
             try await writer.send(Self.frame(event.type, event.data, sequence: event.sequence, time: event.time))
+        case .refreshed: try await sendList(writer)
         case .lagged(let missed):
             try await writer.send(
                 Self.frame(

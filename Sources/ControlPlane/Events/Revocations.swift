@@ -3,7 +3,7 @@ actor Revocations {
     private var listeners: [String: [Int: AsyncStream<Void>.Continuation]] = [:]
     private var next = 0
 
-    /// Yields once when the token with this id is revoked.
+    /// Yields when the token with this id is revoked, or may have been.
     func ofToken(_ token: String) -> AsyncStream<Void> {
         let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         next += 1
@@ -19,6 +19,9 @@ actor Revocations {
             listener.finish()
         }
     }
+
+    /// Some may have been missed: all streams look whether their token is still good.
+    func checkAll() { for listener in listeners.values.flatMap(\.values) { listener.yield() } }
 
     private func left(_ token: String, _ number: Int) {
         listeners[token]?[number] = nil

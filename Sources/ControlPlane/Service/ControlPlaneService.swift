@@ -17,14 +17,14 @@ import WebSocketTransport
 /// The control plane as a whole: built once from its configuration, run until it is told to stop.
 package struct ControlPlaneService: Service {
     private let configuration: ServerConfiguration
-    private let store: SQLiteStore
+    private let store: Store
     private let manager: ServiceManager
     private let log: Logger
     private let listening: @Sendable (Int) async -> Void
 
     /// - Parameter listening: called with the port once connections are accepted.
     package init(
-        _ configuration: ServerConfiguration, store: SQLiteStore, manager: ServiceManager, log: Logger,
+        _ configuration: ServerConfiguration, store: Store, manager: ServiceManager, log: Logger,
         listening: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
         self.configuration = configuration
@@ -35,29 +35,44 @@ package struct ControlPlaneService: Service {
     }
 
     /// - Throws: `ProgramFailure` where the database cannot be used.
-    package static func openStore(path: String, migrates: Bool = true) throws -> SQLiteStore {
+    package static func openStore(_ place: DatabasePlace, migrates: Bool = true) async throws -> Store {
         do {
-            if let end = path.lastIndex(of: "/") { try DurableFile.createFolder(String(path[..<end])) }
-            return try SQLiteStore(path: path, migrates: migrates)
+            if case .sqlite(let path) = place, let end = path.lastIndex(of: "/") {
+                try DurableFile.createFolder(String(path[..<end]))
+            }
+            return try await Store.open(place, migrates: migrates)
         } catch {
-            throw ProgramFailure(.unavailable, "the database \(path) cannot be used: \(error)")
+            throw ProgramFailure(.unavailable, "the database \(place) cannot be used: \(error)")
         }
+    }
+
+    /// Says to control planes on the same database that a token is void. Those that are alone find out by themselves.
+    package static func announceRevocation(of token: String, in store: Store) async throws {
+        let envelope = NoticeEnvelope(from: "command", at: Timestamp.now(), notice: .revoked(token: token))
+        try await store.noticeChannel()?.send([try JSONCoding.encodeText(envelope)])
     }
 
     package func run() async throws {
         try await createFirstAdmin()
         let hub = EventHub()
         let desk = ConfirmationDesk()
+        let board = NoticeBoard(server: Secrets.newUUID(), channel: store.noticeChannel(), log: log)
+        let shared = board.isShared ? store : nil
         let housekeeping = Doorbell()
         let revocations = Revocations()
-        let limiter = RateLimiter(configuration.rateLimit)
+        let limiter = RateLimiter(configuration.rateLimit, shared: shared)
         let authenticator = Authenticator(
             store: store, issuer: configuration.issuer.map { TokenIssuer($0, log: log) })
         let certificate = try certificate()
-        let gateway = AgentGateway(store: store, hub: hub, desk: desk, log: log)
+        let gateway = AgentGateway(store: store, board: board, log: log)
         let containers = ContainerService(
-            store: store, gateway: gateway, hub: hub, desk: desk, configuration: configuration,
+            store: store, gateway: gateway, board: board, desk: desk, configuration: configuration,
             housekeeping: housekeeping)
+        let membership = Membership(
+            store: store, board: board, gateway: gateway, hub: hub, housekeeping: housekeeping, log: log)
+        await board.connect(
+            NoticeReader(gateway: gateway, hub: hub, desk: desk, revocations: revocations, membership: membership))
+        try await membership.join()
         let agentRoutes = AgentRoutes(store: store, gateway: gateway)
         let containerRoutes = ContainerRoutes(service: containers, store: store, gateway: gateway, agents: agentRoutes)
         let gate = SocketGate(
@@ -87,7 +102,7 @@ package struct ControlPlaneService: Service {
             }
         }
         let application = Application(
-            router: router(containerRoutes, agentRoutes, revocations, authenticator, limiter),
+            router: router(containerRoutes, agentRoutes, board, authenticator, limiter),
             server: server(gate: gate, certificate: certificate, converse: converse),
             configuration: .init(address: .hostname(configuration.host, port: configuration.port), serverName: nil),
             onServerRunning: { [log, manager, listening] channel in
@@ -111,10 +126,19 @@ package struct ControlPlaneService: Service {
                 try await Task.sleep(for: .seconds(86_400))
             }
             group.addTask {
+                try await board.run()
+                try await Task.sleep(for: .seconds(86_400 * 365))
+            }
+            group.addTask {
+                try await membership.run()
+                try await Task.sleep(for: .seconds(86_400 * 365))
+            }
+            group.addTask {
                 // Agents hear of the end before their sockets close, so that they come back at their own pace.
                 try? await gracefulShutdown()
                 manager.stopping()
                 await gateway.drain()
+                await membership.leave()
                 try await Task.sleep(for: .seconds(86_400))
             }
             defer { group.cancelAll() }
@@ -142,7 +166,7 @@ package struct ControlPlaneService: Service {
     }
 
     private func router(
-        _ containers: ContainerRoutes, _ agents: AgentRoutes, _ revocations: Revocations,
+        _ containers: ContainerRoutes, _ agents: AgentRoutes, _ board: NoticeBoard,
         _ authenticator: Authenticator, _ limiter: RateLimiter
     ) -> Router<APIContext> {
         let router = Router(context: APIContext.self)
@@ -162,10 +186,12 @@ package struct ControlPlaneService: Service {
             .add(middleware: RateLimiting(limiter: limiter)).add(middleware: AuditTrail(store: store))
         containers.add(to: api)
         agents.add(to: api)
-        AccountRoutes(store: store, revocations: revocations).add(to: api)
+        AccountRoutes(store: store, board: board).add(to: api)
         AuditRoutes(store: store).add(to: api)
         CatalogueRoutes().add(to: api)
-        SecurityRoutes(store: store, containers: containers, agents: agents).add(to: api)
+        SecurityRoutes(
+            store: store, containers: containers, agents: agents, shared: board.isShared ? store : nil
+        ).add(to: api)
         return router
     }
 
@@ -193,16 +219,20 @@ package struct ControlPlaneService: Service {
         let admin = UserRecord(id: Secrets.newUserID(), name: "admin", tier: .enterprise, isAdmin: true)
         let (token, text) = TokenIssue.token(
             for: admin, name: "first admin token", scopes: Set(Scope.allCases), days: nil)
-        // Written before it is stored: a token that nobody could read would lock everybody out.
-        if let file = configuration.adminTokenFile {
-            do {
-                try DurableFile.write(Data((text + "\n").utf8), to: file)
-            } catch {
-                throw ProgramFailure(.noPermission, "the first admin token cannot be written: \(error)")
-            }
+        // Written before it is stored: a token that nobody could read would lock everybody out. Under a name of its own, for
+        // another control plane may come first.
+        let pending = configuration.adminTokenFile.map { "\($0).\(token.id)" }
+        do {
+            if let pending { try DurableFile.write(Data((text + "\n").utf8), to: pending) }
+        } catch {
+            throw ProgramFailure(.noPermission, "the first admin token cannot be written: \(error)")
         }
-        try await store.createFirst(admin, token, hash: Secrets.hash(text), now: Timestamp.now())
-        if let file = configuration.adminTokenFile {
+        guard try await store.createFirst(admin, token, hash: Secrets.hash(text), now: Timestamp.now()) else {
+            if let pending { DurableFile.remove(pending) }
+            return
+        }
+        if let pending, let file = configuration.adminTokenFile {
+            try DurableFile.rename(pending, to: file)
             log.notice("first admin token written", metadata: ["file": "\(file)"])
         } else {
             ProgramEnvironment.printLine("first admin token, shown this once: \(text)")

@@ -7,7 +7,7 @@ import Synchronization
 /// Does what is due by time alone: ends sessions, lets go of deleted data, forgets old records. Sleeps until the next moment
 /// that the store names; a new container with an end rings.
 final class Housekeeper: Sendable {
-    let store: SQLiteStore
+    let store: Store
     let gateway: AgentGateway
     let configuration: ServerConfiguration
     let doorbell: Doorbell
@@ -22,7 +22,7 @@ final class Housekeeper: Sendable {
     private static let mostJump = 3600.0
 
     init(
-        store: SQLiteStore, gateway: AgentGateway, configuration: ServerConfiguration, doorbell: Doorbell, log: Logger
+        store: Store, gateway: AgentGateway, configuration: ServerConfiguration, doorbell: Doorbell, log: Logger
     ) {
         self.store = store
         self.gateway = gateway
@@ -88,9 +88,10 @@ final class Housekeeper: Sendable {
         let retention = Double(configuration.retentionDays) * Self.day
         let purges = try await store.beginPurges(deletedBefore: now - retention, now: now)
         for agent in purges.agents { await gateway.desiredStateChanged(agent) }
+        if gateway.board.isShared { try await store.forgetRequestWindows() }
         let forgotten = try await store.forgetAudit(before: now - Double(configuration.auditDays) * Self.day)
         if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
-        if over.count == SQLiteStore.roundOfHousekeeping { return 0.05 }
+        if over.count == Store.roundOfHousekeeping { return 0.05 }
         // The rest when hosts are done with these.
         if purges.hasMore { return 5 }
         let next = try await store.nextMoment(after: now, retention: retention)

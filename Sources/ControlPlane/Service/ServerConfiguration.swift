@@ -1,4 +1,5 @@
 package import ControlPlaneCore
+package import ControlPlaneStore
 package import ServiceRuntime
 import WebSocketTransport
 
@@ -6,7 +7,7 @@ import WebSocketTransport
 package struct ServerConfiguration: Sendable {
     package var host: String
     package var port: Int
-    package var databasePath: String
+    package var database: DatabasePlace
     /// Where the first admin token is written; printed where nil.
     package var adminTokenFile: String?
     package var certificateFile: String?
@@ -47,9 +48,10 @@ package struct ServerConfiguration: Sendable {
             address($0) != nil
         }
         let folder = environment["STATE_DIRECTORY"] ?? "/var/lib/berth-server"
+        let connections = settings.integer("database_connections", default: 8, in: 1...100)
         let database = settings.text(
-            "database", default: "sqlite:\(folder)/berth.sqlite", expected: "sqlite: and a path"
-        ) { $0.hasPrefix("sqlite:") && $0.count > "sqlite:".count }
+            "database", default: "sqlite:\(folder)/berth.sqlite", expected: DatabasePlace.expected
+        ) { DatabasePlace($0, connections: connections) != nil }
         let (host, port) = address(listen) ?? ("127.0.0.1", 8080)
         let issuer = settings.optionalText("oidc_issuer", expected: "an https:// URL; http:// only for this machine") {
             RemoteURL($0).map { $0.isSecure || $0.isLoopback } ?? false
@@ -60,7 +62,8 @@ package struct ServerConfiguration: Sendable {
         }
         let skew = settings.integer("oidc_skew_seconds", default: 60, in: 0...600)
         let configuration = ServerConfiguration(
-            host: host, port: port, databasePath: String(database.dropFirst("sqlite:".count)),
+            host: host, port: port,
+            database: DatabasePlace(database, connections: connections) ?? .sqlite(path: "\(folder)/berth.sqlite"),
             adminTokenFile: settings.optionalText("admin_token_file", expected: "a path"),
             certificateFile: settings.optionalText("tls_certificate", expected: "the path of a PEM file"),
             keyFile: settings.optionalText("tls_key", expected: "the path of a PEM file"),

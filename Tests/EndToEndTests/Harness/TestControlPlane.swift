@@ -13,15 +13,30 @@ actor TestControlPlane {
     private(set) var token = ""
 
     private let settings: [String: String]
+    /// Of its own, or shared with others.
+    nonisolated let database: String
 
     /// - Parameter settings: more of them, as environment variables; called with the folder.
     init(settings: (TemporaryFolder) async throws -> [String: String] = { _ in [:] }) async throws {
         folder = try TemporaryFolder()
         self.settings = try await settings(folder)
+        // `scripts/test` runs what the API promises on both databases.
+        database =
+            ProcessInfo.processInfo.environment["BERTH_TEST_DATABASE"] == "postgres"
+            ? try await TestEnvironment.newPostgresDatabase() : "sqlite:" + folder.file("berth.sqlite")
         try await start()
     }
 
-    nonisolated var databaseFlag: [String] { ["--database", "sqlite:" + folder.file("berth.sqlite")] }
+    /// One more on the database of others, whose administrator is there already.
+    init(on database: String, token: String? = nil, settings: [String: String] = [:]) async throws {
+        folder = try TemporaryFolder()
+        self.settings = settings
+        self.database = database
+        if let token { try token.write(toFile: folder.file("admin-token"), atomically: true, encoding: .utf8) }
+        try await start()
+    }
+
+    nonisolated var databaseFlag: [String] { ["--database", database] }
 
     /// Tests ask more often than people do; what of this a test is about it sets itself.
     private static let common = [

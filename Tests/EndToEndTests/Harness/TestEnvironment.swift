@@ -27,6 +27,17 @@ enum TestEnvironment {
         return try await DockerEngine.negotiate(endpoint, group: group)
     }
 
+    /// On the server that `scripts/test` started.
+    ///
+    /// - Returns: its address, as a setting.
+    static func newPostgresDatabase() async throws -> String {
+        let server = try variable("BERTH_POSTGRES")
+        let name = "e2e_" + UUID().uuidString.lowercased().replacing("-", with: "")
+        let result = try await RunningProgram.run("/usr/bin/psql", [server, "-qc", "CREATE DATABASE \(name)"])
+        guard result.status == 0 else { throw Missing(description: result.output) }
+        return server.replacing("/postgres?", with: "/\(name)?")
+    }
+
     static let packageRoot = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 

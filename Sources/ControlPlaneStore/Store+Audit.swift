@@ -1,18 +1,14 @@
-import GRDB
-
-extension SQLiteStore {
+extension Store {
     /// Durable with the next change that is: a power cut can cost the last ones, a crash of the program none. It must not
     /// double what a change costs.
     package func keep(_ record: AuditRecord) async throws {
-        try await pool.writeWithoutTransaction { database in
-            try database.execute(sql: "PRAGMA synchronous = NORMAL")
-            defer { try? database.execute(sql: "PRAGMA synchronous = FULL") }
+        _ = try await database.write(.soon) { database in
             try database.execute(
-                sql: """
-                    INSERT INTO audit (at, user_id, user_name, token_id, address, action, object, status)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-                    """,
-                arguments: [
+                """
+                INSERT INTO audit (at, user_id, user_name, token_id, address, action, object, status)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+                [
                     record.at, record.userID, record.userName, record.tokenID, record.address, record.action,
                     record.object, record.status,
                 ])
@@ -25,13 +21,12 @@ extension SQLiteStore {
     ///   - before: only those with a lower number.
     ///   - user: only what this user did, by id or name.
     package func audit(before: Int, user: String?, limit: Int) async throws -> [AuditRecord] {
-        try await pool.read { database in
-            try Row.fetchAll(
-                database,
-                sql: """
-                    SELECT * FROM audit WHERE id < ? AND (? IS NULL OR user_id = ? OR user_name = ?)
-                    ORDER BY id DESC LIMIT ?
-                    """, arguments: [before, user, user, user, limit]
+        try await database.read { database in
+            try database.rows(
+                """
+                SELECT * FROM audit WHERE id < ? AND \(user == nil ? "TRUE" : "? IN (user_id, user_name)")
+                ORDER BY id DESC LIMIT ?
+                """, user.map { [before, $0, limit] } ?? [before, limit]
             ).map { row in
                 AuditRecord(
                     number: row["id"], at: row["at"], userID: row["user_id"], userName: row["user_name"],
@@ -43,9 +38,8 @@ extension SQLiteStore {
 
     /// - Returns: how many were removed.
     package func forgetAudit(before moment: Double) async throws -> Int {
-        try await pool.write { database in
-            try database.execute(sql: "DELETE FROM audit WHERE at < ?", arguments: [moment])
-            return database.changesCount
+        try await database.write { database in
+            try database.execute("DELETE FROM audit WHERE at < ?", [moment])
         }
     }
 }

@@ -1,7 +1,7 @@
 import GRDB
 
-/// The tables, in steps that are never changed once released.
-enum Schema {
+/// The tables on SQLite, in steps that are never changed once released; on PostgreSQL they are `PostgresSchema`'s.
+enum SQLiteSchema {
     static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1 first light") { database in
@@ -143,6 +143,27 @@ enum Schema {
                     CREATE INDEX container_expiry ON container(expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
                     CREATE INDEX container_deleted ON container(deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
                     """)
+        }
+        migrator.registerMigration("4 names that PostgreSQL can bear, several control planes") { database in
+            // `user` is a word of the language there.
+            try database.rename(table: "user", to: "account")
+            try database.alter(table: "agent") { table in
+                // The control plane that its session is with.
+                table.add(column: "server_id", .text)
+            }
+            try database.create(table: "server") { table in
+                table.primaryKey("id", .text)
+                table.column("lease_until", .double).notNull()
+            }
+            try database.create(table: "request_window") { table in
+                table.primaryKey {
+                    table.column("who", .text)
+                    table.column("class", .text)
+                }
+                table.column("start", .double).notNull()
+                table.column("count", .integer).notNull()
+            }
+            try database.execute(sql: "CREATE INDEX agent_server ON agent(server_id) WHERE server_id IS NOT NULL")
         }
         return migrator
     }

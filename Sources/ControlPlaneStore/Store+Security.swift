@@ -1,8 +1,7 @@
 package import BerthModel
-import GRDB
 
 /// A user's second factor, and what is locked by it.
-extension SQLiteStore {
+extension Store {
     package struct SecondFactor: Hashable, Sendable {
         /// Base32, as authenticators read it.
         package var secret: String
@@ -12,26 +11,25 @@ extension SQLiteStore {
     }
 
     package func secondFactor(of user: String) async throws -> SecondFactor? {
-        try await pool.read { try Self.secondFactor(of: user, $0) }
+        try await database.read { try Self.secondFactor(of: user, $0) }
     }
 
-    private static func secondFactor(of user: String, _ database: Database) throws -> SecondFactor? {
+    private static func secondFactor(of user: String, _ database: any SQLConnection) throws -> SecondFactor? {
         guard
-            let row = try Row.fetchOne(
-                database, sql: "SELECT totp_secret, totp_confirmed, totp_last_step FROM user WHERE id = ?",
-                arguments: [user]), let secret: String = row["totp_secret"]
+            let row = try database.row(
+                "SELECT totp_secret, totp_confirmed, totp_last_step FROM account WHERE id = ?", [user]),
+            let secret: String = row["totp_secret"]
         else { return nil }
         return SecondFactor(secret: secret, isConfirmed: row["totp_confirmed"], lastStep: row["totp_last_step"])
     }
 
     /// - Returns: false where one is confirmed already: it must be taken away with a code first.
     package func beginSecondFactor(_ secret: String, of user: String) async throws -> Bool {
-        try await pool.write { database in
+        try await database.write { database in
             try database.execute(
-                sql: """
-                    UPDATE user SET totp_secret = ?, totp_last_step = 0 WHERE id = ? AND totp_confirmed = 0
-                    """, arguments: [secret, user])
-            return database.changesCount > 0
+                """
+                UPDATE account SET totp_secret = ?, totp_last_step = 0 WHERE id = ? AND totp_confirmed = FALSE
+                """, [secret, user]) > 0
         }
     }
 
@@ -39,36 +37,35 @@ extension SQLiteStore {
     ///
     /// - Parameter secret: of which the code was; another one by now takes nothing.
     package func useCode(ofStep step: Int, secret: String, of user: String) async throws -> Bool {
-        try await pool.write { database in
+        try await database.write { database in
             try database.execute(
-                sql: """
-                    UPDATE user SET totp_last_step = ?, totp_confirmed = 1
-                    WHERE id = ? AND totp_secret = ? AND totp_last_step < ?
-                    """, arguments: [step, user, secret, step])
-            return database.changesCount > 0
+                """
+                UPDATE account SET totp_last_step = ?, totp_confirmed = TRUE
+                WHERE id = ? AND totp_secret = ? AND totp_last_step < ?
+                """, [step, user, secret, step]) > 0
         }
     }
 
     package func locksSomething(_ user: String) async throws -> Bool {
-        try await pool.read { try Self.locksSomething(user, $0) }
+        try await database.read { try Self.locksSomething(user, $0) }
     }
 
-    private static func locksSomething(_ user: String, _ database: Database) throws -> Bool {
-        try Bool.fetchOne(
-            database,
-            sql: """
-                SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
-                    OR EXISTS (SELECT 1 FROM agent WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
-                """, arguments: [user, user]) ?? false
+    private static func locksSomething(_ user: String, _ database: any SQLConnection) throws -> Bool {
+        try database.value(
+            Bool.self,
+            """
+            SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
+                OR EXISTS (SELECT 1 FROM agent WHERE user_id = ? AND mfa_locked AND deleted_at IS NULL)
+            """, [user, user]) ?? false
     }
 
     /// - Returns: false where something of the user's is locked by it.
     package func removeSecondFactor(of user: String) async throws -> Bool {
-        try await pool.write { database in
+        try await database.write { database in
             if try Self.locksSomething(user, database) { return false }
             try database.execute(
-                sql: "UPDATE user SET totp_secret = NULL, totp_confirmed = 0, totp_last_step = 0 WHERE id = ?",
-                arguments: [user])
+                "UPDATE account SET totp_secret = NULL, totp_confirmed = FALSE, totp_last_step = 0 WHERE id = ?", [user]
+            )
             return true
         }
     }
@@ -77,15 +74,14 @@ extension SQLiteStore {
     ///
     /// - Returns: false where there is no such user.
     package func resetSecondFactor(ofUserNamed name: String) async throws -> Bool {
-        try await pool.write { database in
+        try await database.write { database in
             guard
-                let id = try String.fetchOne(database, sql: "SELECT id FROM user WHERE name = ?", arguments: [name])
+                let id = try database.value(String.self, "SELECT id FROM account WHERE name = ?", [name])
             else { return false }
             try database.execute(
-                sql: "UPDATE user SET totp_secret = NULL, totp_confirmed = 0, totp_last_step = 0 WHERE id = ?",
-                arguments: [id])
+                "UPDATE account SET totp_secret = NULL, totp_confirmed = FALSE, totp_last_step = 0 WHERE id = ?", [id])
             for table in ["container", "agent"] {
-                try database.execute(sql: "UPDATE \(table) SET mfa_locked = 0 WHERE user_id = ?", arguments: [id])
+                try database.execute("UPDATE \(table) SET mfa_locked = FALSE WHERE user_id = ?", [id])
             }
             return true
         }
@@ -103,13 +99,12 @@ extension SQLiteStore {
     }
 
     private func setLock(_ isLocked: Bool, _ table: String, _ id: String) async throws -> Bool {
-        try await pool.write { database in
+        try await database.write { database in
             try database.execute(
-                sql: """
-                    UPDATE \(table) SET mfa_locked = ? WHERE id = ? AND deleted_at IS NULL
-                        AND EXISTS (SELECT 1 FROM user WHERE user.id = user_id AND totp_confirmed)
-                    """, arguments: [isLocked, id])
-            return database.changesCount > 0
+                """
+                UPDATE \(table) SET mfa_locked = ? WHERE id = ? AND deleted_at IS NULL
+                    AND EXISTS (SELECT 1 FROM account WHERE account.id = user_id AND totp_confirmed)
+                """, [isLocked, id]) > 0
         }
     }
 }

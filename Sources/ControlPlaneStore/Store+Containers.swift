@@ -1,8 +1,7 @@
 package import BerthModel
 import ControlPlaneCore
-import GRDB
 
-extension SQLiteStore {
+extension Store {
     package enum ContainerCreation: Hashable, Sendable {
         case created(ContainerRecord)
         /// The same idempotency key made this one before.
@@ -20,24 +19,22 @@ extension SQLiteStore {
     package func create(
         _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wanted: AgentID?, online: Set<AgentID>
     ) async throws -> ContainerCreation {
-        try await pool.write { database in
+        try await database.write { database in
             if let idempotencyKey,
-                let row = try Row.fetchOne(
-                    database,
-                    sql: "SELECT * FROM container WHERE user_id = ? AND idempotency_key = ? AND deleted_at IS NULL",
-                    arguments: [container.userID, idempotencyKey])
+                let row = try database.row(
+                    "SELECT * FROM container WHERE user_id = ? AND idempotency_key = ? AND deleted_at IS NULL",
+                    [container.userID, idempotencyKey])
             {
                 return .repeated(try Rows.container(row))
             }
-            let nameTaken = try Bool.fetchOne(
-                database,
-                sql: "SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL)",
-                arguments: [container.userID, container.spec.name])
-            if nameTaken == true { return .nameTaken }
+            let nameTaken = try database.exists(
+                "SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL",
+                [container.userID, container.spec.name])
+            if nameTaken { return .nameTaken }
             let current =
-                try Int.fetchOne(
-                    database, sql: "SELECT COUNT(*) FROM container WHERE user_id = ? AND deleted_at IS NULL",
-                    arguments: [container.userID]) ?? 0
+                try database.value(
+                    Int.self, "SELECT COUNT(*) FROM container WHERE user_id = ? AND deleted_at IS NULL",
+                    [container.userID]) ?? 0
             if current >= limit { return .limitReached(current: current) }
 
             var placed = container
@@ -50,13 +47,13 @@ extension SQLiteStore {
             }
             let revision = try Rows.raiseRevision(of: placed.agent, database)
             try database.execute(
-                sql: """
-                    INSERT INTO container (id, user_id, agent_id, name, image, role, generation, wish, spec, memory_mb,
-                        cpu_millicores, changed_revision, ever_ran, placement, wanted_agent_id, idempotency_key, created_at, last_used_at,
-                        expires_at)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    """,
-                arguments: [
+                """
+                INSERT INTO container (id, user_id, agent_id, name, image, role, generation, wish, spec, memory_mb,
+                    cpu_millicores, changed_revision, ever_ran, placement, wanted_agent_id, idempotency_key, created_at, last_used_at,
+                    expires_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+                [
                     placed.id.text, placed.userID, placed.agent?.text, placed.spec.name, placed.image, placed.role,
                     placed.generation, placed.wish.rawValue, try Rows.json(placed.spec), placed.spec.resources.memoryMB,
                     placed.spec.resources.cpuMillicores, revision, false, placed.placement, wanted?.text,
@@ -68,23 +65,33 @@ extension SQLiteStore {
     }
 
     private static func candidates(
-        for user: String, online: Set<AgentID>, _ database: Database
+        for user: String, online: Set<AgentID>, _ database: any SQLConnection
     ) throws -> [Placement.Candidate] {
-        let rows = try Row.fetchAll(
-            database,
-            sql: """
-                SELECT agent.*, COUNT(c.id) AS containers,
-                    COALESCE(SUM(MIN(c.memory_mb, json_extract(agent.host, '$.capacity.memoryMB'))), 0) AS sum_memory
-                FROM agent LEFT JOIN container c ON c.agent_id = agent.id AND c.deleted_at IS NULL
-                WHERE agent.deleted_at IS NULL AND (agent.user_id = ? OR agent.is_shared)
-                GROUP BY agent.id
-                """, arguments: [user])
-        return rows.map { row in
-            let agent = Rows.agent(row)
-            return Placement.Candidate(
+        let agents = try database.rows(
+            "SELECT * FROM agent WHERE deleted_at IS NULL AND (user_id = ? OR is_shared)", [user]
+        ).map(Rows.agent)
+        var reserved: [String: (memoryMB: Int, containers: Int)] = [:]
+        let capacities = Dictionary(uniqueKeysWithValues: agents.map { ($0.id.text, $0.host.capacity.memoryMB) })
+        for row in try database.rows(
+            """
+            SELECT c.agent_id AS agent_id, c.memory_mb AS memory_mb, COUNT(*) AS containers
+            FROM container c JOIN agent ON agent.id = c.agent_id
+            WHERE c.deleted_at IS NULL AND agent.deleted_at IS NULL AND (agent.user_id = ? OR agent.is_shared)
+            GROUP BY c.agent_id, c.memory_mb
+            """, [user])
+        {
+            let (agent, count): (String, Int) = (row["agent_id"], row["containers"])
+            // One that asks for more than the host has gets what there is.
+            let each = min(row["memory_mb"] as Int, capacities[agent] ?? 0)
+            reserved[agent, default: (0, 0)].memoryMB += each * count
+            reserved[agent, default: (0, 0)].containers += count
+        }
+        return agents.map { agent in
+            Placement.Candidate(
                 agent: agent.id, name: agent.name, isOnline: online.contains(agent.id),
                 runtimes: agent.host.engine?.runtimes ?? [], capacity: agent.host.capacity,
-                reservedMemoryMB: row["sum_memory"], containers: row["containers"])
+                reservedMemoryMB: reserved[agent.id.text]?.memoryMB ?? 0,
+                containers: reserved[agent.id.text]?.containers ?? 0)
         }
     }
 
@@ -92,11 +99,9 @@ extension SQLiteStore {
     ///
     /// - Returns: those that have one now.
     package func placeWaiting(online: Set<AgentID>) async throws -> [ContainerRecord] {
-        try await pool.write { database in
-            let rows = try Row.fetchAll(
-                database,
-                sql:
-                    "SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL ORDER BY created_at LIMIT 200"
+        try await database.write { database in
+            let rows = try database.rows(
+                "SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL ORDER BY created_at LIMIT 200"
             )
             var placed: [ContainerRecord] = []
             for row in rows {
@@ -109,8 +114,7 @@ extension SQLiteStore {
                 case .none(let reason):
                     if reason != container.placement {
                         try database.execute(
-                            sql: "UPDATE container SET placement = ? WHERE id = ?",
-                            arguments: [reason, container.id.text])
+                            "UPDATE container SET placement = ? WHERE id = ?", [reason, container.id.text])
                     }
                     continue
                 }
@@ -118,8 +122,8 @@ extension SQLiteStore {
                 container.placement = nil
                 let revision = try Rows.raiseRevision(of: agent, database)
                 try database.execute(
-                    sql: "UPDATE container SET agent_id = ?, changed_revision = ?, placement = NULL WHERE id = ?",
-                    arguments: [agent.text, revision, container.id.text])
+                    "UPDATE container SET agent_id = ?, changed_revision = ?, placement = NULL WHERE id = ?",
+                    [agent.text, revision, container.id.text])
                 placed.append(container)
             }
             return placed
@@ -128,19 +132,17 @@ extension SQLiteStore {
 
     /// Newest first.
     package func containers(of user: String) async throws -> [ContainerRecord] {
-        try await pool.read { database in
-            try Row.fetchAll(
-                database,
-                sql:
-                    "SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL ORDER BY created_at DESC, id DESC",
-                arguments: [user]
+        try await database.read { database in
+            try database.rows(
+                "SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL ORDER BY created_at DESC, id DESC",
+                [user]
             ).map(Rows.container)
         }
     }
 
     package func container(_ id: WorkloadID) async throws -> ContainerRecord? {
-        try await pool.read { database in
-            try Row.fetchOne(database, sql: "SELECT * FROM container WHERE id = ?", arguments: [id.text]).map(
+        try await database.read { database in
+            try database.row("SELECT * FROM container WHERE id = ?", [id.text]).map(
                 Rows.container)
         }
     }
@@ -154,14 +156,13 @@ extension SQLiteStore {
     /// By database id, Docker id, or a prefix of at least 12 characters of either. Only what `user` owns exists.
     package func find(_ text: String, of user: String) async throws -> Lookup {
         guard WorkloadID(text) != nil else { return .notFound }
-        return try await pool.read { database in
+        return try await database.read { database in
             let pattern = text.utf8.count >= 12 ? text + "%" : text
-            let rows = try Row.fetchAll(
-                database,
-                sql: """
-                    SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL
-                        AND (id = ? OR engine_id = ? OR id LIKE ? OR engine_id LIKE ?) LIMIT 2
-                    """, arguments: [user, text, text, pattern, pattern])
+            let rows = try database.rows(
+                """
+                SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL
+                    AND (id = ? OR engine_id = ? OR id LIKE ? OR engine_id LIKE ?) LIMIT 2
+                """, [user, text, text, pattern, pattern])
             guard let first = rows.first else { return .notFound }
             if rows.count > 1 {
                 let exact = rows.first { $0["id"] == text || $0["engine_id"] == text }
@@ -188,22 +189,19 @@ extension SQLiteStore {
         _ id: WorkloadID, now: Double, respectsLock: Bool = true,
         _ change: @escaping @Sendable (inout ContainerRecord) -> Void
     ) async throws -> ContainerChange {
-        try await pool.write { database in
+        try await database.write { database in
             guard
-                let row = try Row.fetchOne(
-                    database, sql: "SELECT * FROM container WHERE id = ? AND deleted_at IS NULL", arguments: [id.text])
+                let row = try database.row("SELECT * FROM container WHERE id = ? AND deleted_at IS NULL", [id.text])
             else { return .notFound }
             let before = try Rows.container(row)
             if respectsLock, before.isLocked { return .locked }
             var container = before
             change(&container)
             if container.spec.name != before.spec.name {
-                let taken = try Bool.fetchOne(
-                    database,
-                    sql:
-                        "SELECT EXISTS (SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL AND id <> ?)",
-                    arguments: [container.userID, container.spec.name, id.text])
-                if taken == true { return .nameTaken }
+                let taken = try database.exists(
+                    "SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL AND id <> ?",
+                    [container.userID, container.spec.name, id.text])
+                if taken { return .nameTaken }
             }
             guard container != before else { return .changed(container) }
             container.generation = before.generation + 1
@@ -212,12 +210,12 @@ extension SQLiteStore {
             // Without a host there is nothing to remove there.
             let removedAt = container.wish == .removed && container.agent == nil ? now : nil
             try database.execute(
-                sql: """
-                    UPDATE container SET name = ?, generation = ?, wish = ?, spec = ?, memory_mb = ?, cpu_millicores = ?,
-                        changed_revision = ?, last_used_at = ?, deleted_at = ?, removed_at = ?
-                    WHERE id = ?
-                    """,
-                arguments: [
+                """
+                UPDATE container SET name = ?, generation = ?, wish = ?, spec = ?, memory_mb = ?, cpu_millicores = ?,
+                    changed_revision = ?, last_used_at = ?, deleted_at = ?, removed_at = ?
+                WHERE id = ?
+                """,
+                [
                     container.spec.name, container.generation, container.wish.rawValue, try Rows.json(container.spec),
                     container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision,
                     container.lastUsedAt, container.deletedAt, removedAt, id.text,
@@ -235,13 +233,12 @@ extension SQLiteStore {
     /// Stores what an agent said of its own workloads; of others it may not speak. A status of an older generation than
     /// the one stored is dropped: the observed generation never goes back.
     package func record(_ statuses: [WorkloadStatus], from agent: AgentID, now: Double) async throws -> [StatusChange] {
-        try await pool.write { database in
+        try await database.write { database in
             var changes: [StatusChange] = []
             for status in statuses {
                 guard
-                    let row = try Row.fetchOne(
-                        database, sql: "SELECT * FROM container WHERE id = ? AND agent_id = ?",
-                        arguments: [status.workload.text, agent.text])
+                    let row = try database.row(
+                        "SELECT * FROM container WHERE id = ? AND agent_id = ?", [status.workload.text, agent.text])
                 else { continue }
                 var container = try Rows.container(row)
                 let before = container.observed
@@ -261,12 +258,12 @@ extension SQLiteStore {
                     status.phase == .removed && container.wish == .removed && status.generation == container.generation
                     && (!container.isPurged || status.isPurged == true)
                 try database.execute(
-                    sql: """
-                        UPDATE container SET observed = ?, engine_id = ?, ever_ran = ?,
-                            removed_at = CASE WHEN ? THEN ? ELSE removed_at END,
-                            purged_at = CASE WHEN ? THEN ? ELSE purged_at END WHERE id = ?
-                        """,
-                    arguments: [
+                    """
+                    UPDATE container SET observed = ?, engine_id = ?, ever_ran = ?,
+                        removed_at = CASE WHEN ? THEN ? ELSE removed_at END,
+                        purged_at = CASE WHEN ? THEN ? ELSE purged_at END WHERE id = ?
+                    """,
+                    [
                         try Rows.json(latest), latest.engineContainer?.text, container.everRan, isRemoved, now,
                         isRemoved && container.isPurged, now,
                         status.workload.text,
@@ -280,13 +277,12 @@ extension SQLiteStore {
     /// An agent's desired state, and what of it changed after `revision`, tombstones included.
     package func changes(of agent: AgentID, after revision: Revision) async throws -> (DesiredState, [DesiredWorkload])
     {
-        try await pool.read { database in
+        try await database.read { database in
             let current =
-                try Int.fetchOne(database, sql: "SELECT revision FROM agent WHERE id = ?", arguments: [agent.text]) ?? 0
-            let rows = try Row.fetchAll(
-                database,
-                sql: "SELECT * FROM container WHERE agent_id = ? AND (removed_at IS NULL OR changed_revision > ?)",
-                arguments: [agent.text, revision.number])
+                try database.value(Int.self, "SELECT revision FROM agent WHERE id = ?", [agent.text]) ?? 0
+            let rows = try database.rows(
+                "SELECT * FROM container WHERE agent_id = ? AND (removed_at IS NULL OR changed_revision > ?)",
+                [agent.text, revision.number])
             let all = DesiredState(
                 revision: Revision(current),
                 workloads: try rows.filter { $0["removed_at"] as Double? == nil }.map { try Rows.container($0).desired }

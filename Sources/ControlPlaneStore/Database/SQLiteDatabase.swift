@@ -1,0 +1,128 @@
+import GRDB
+
+/// SQLite in one file, through GRDB: one writer, as many readers as like.
+struct SQLiteDatabase: SQLDatabase {
+    let pool: DatabasePool
+
+    /// Opens or creates the file.
+    init(path: String) throws {
+        var configuration = Configuration()
+        configuration.busyMode = .timeout(10)
+        configuration.foreignKeysEnabled = true
+        pool = try DatabasePool(path: path, configuration: configuration)
+        // The pool sets NORMAL on its writer after opening it; a 202 must mean that the row is on disk.
+        try pool.barrierWriteWithoutTransaction { database in
+            try database.execute(sql: "PRAGMA synchronous = FULL")
+        }
+    }
+
+    func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+        try await Self.naming { try await pool.read { try body(SQLiteConnection(database: $0)) } }
+    }
+
+    func write<Value: Sendable>(
+        _ durability: Durability, _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+    ) async throws -> Value {
+        try await Self.naming {
+            switch durability {
+            case .now: try await pool.write { try body(SQLiteConnection(database: $0)) }
+            case .soon:
+                try await pool.writeWithoutTransaction { database in
+                    try database.execute(sql: "PRAGMA synchronous = NORMAL")
+                    defer { try? database.execute(sql: "PRAGMA synchronous = FULL") }
+                    var value: Value?
+                    try database.inTransaction {
+                        value = try body(SQLiteConnection(database: database))
+                        return .commit
+                    }
+                    guard let value else { throw StoreFailure.unavailable("the transaction did not run") }
+                    return value
+                }
+            }
+        }
+    }
+
+    func single<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
+    {
+        try await write(.soon, body)
+    }
+
+    func migrations() async throws -> [String] {
+        try await pool.read { try SQLiteSchema.migrator.appliedMigrations($0) }
+    }
+
+    func migrate() async throws {
+        let known = Set(SQLiteSchema.migrator.migrations)
+        let newer = try await pool.read { try SQLiteSchema.migrator.appliedIdentifiers($0).subtracting(known) }
+        if let step = newer.max() { throw StoreFailure.newerSchema(step) }
+        try SQLiteSchema.migrator.migrate(pool)
+        // They know the tables as they were.
+        pool.invalidateReadOnlyConnections()
+    }
+
+    /// A consistent copy, while others read and write.
+    ///
+    /// - Parameter path: of a file that is not there yet.
+    func backUp(to path: String) throws {
+        let copy = try DatabaseQueue(path: path)
+        try pool.backup(to: copy)
+        // The copy is one file: without it, what opens it would make two more beside it.
+        try copy.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
+        try copy.close()
+    }
+
+    /// A disk that is full or a file that is locked is no defect of a statement.
+    private static func naming<Value: Sendable>(_ body: () async throws -> Value) async throws -> Value {
+        do {
+            return try await body()
+        } catch let error as DatabaseError {
+            switch error.resultCode {
+            case .SQLITE_FULL, .SQLITE_IOERR, .SQLITE_BUSY, .SQLITE_CANTOPEN, .SQLITE_READONLY, .SQLITE_NOMEM:
+                throw StoreFailure.unavailable(error.message ?? "\(error.resultCode)")
+            default: throw error
+            }
+        }
+    }
+}
+
+private struct SQLiteConnection: SQLConnection {
+    let database: Database
+
+    var clock: String { "((julianday('now') - 2440587.5) * 86400.0)" }
+
+    func run(_ sql: String, _ arguments: [any SQLArgument]) throws -> SQLResult {
+        let statement = try database.cachedStatement(sql: sql)
+        let arguments = StatementArguments(arguments.map { Self.stored($0.sqlValue) })
+        guard statement.columnCount > 0 else {
+            try statement.execute(arguments: arguments)
+            return SQLResult(changes: database.changesCount)
+        }
+        var columns: [String: Int] = [:]
+        for (index, name) in statement.columnNames.enumerated() { columns[name] = index }
+        let cursor = try Row.fetchCursor(statement, arguments: arguments)
+        var result = SQLResult()
+        while let row = try cursor.next() {
+            result.rows.append(SQLRow(columns: columns, values: row.databaseValues.map(Self.read)))
+        }
+        return result
+    }
+
+    private static func stored(_ value: SQLValue) -> DatabaseValue {
+        switch value {
+        case .null: .null
+        case .integer(let number): number.databaseValue
+        case .double(let number): number.databaseValue
+        case .text(let text): text.databaseValue
+        case .bool(let bool): bool.databaseValue
+        }
+    }
+
+    private static func read(_ value: DatabaseValue) -> SQLValue {
+        switch value.storage {
+        case .null, .blob: .null
+        case .int64(let number): .integer(Int(number))
+        case .double(let number): .double(number)
+        case .string(let text): .text(text)
+        }
+    }
+}

@@ -1,0 +1,280 @@
+package import BerthModel
+package import ControlPlaneCore
+import FoundationEssentials
+
+/// The truth of the control plane. What a call has returned survives a power cut.
+package struct Store: Sendable {
+    let database: any SQLDatabase
+
+    init(_ database: any SQLDatabase) { self.database = database }
+
+    /// - Parameter migrates: brings its tables up to date; false for what must leave it as it is.
+    /// - Throws: what is wrong with the file, the server, or the tables.
+    package static func open(_ place: DatabasePlace, migrates: Bool = true) async throws -> Store {
+        let database: any SQLDatabase
+        switch place {
+        case .sqlite(let path): database = try SQLiteDatabase(path: path)
+        case .postgres(let address, let connections):
+            database = PostgresDatabase(try PostgresLibrary.shared.get(), address, connections: connections)
+        }
+        if migrates { try await database.migrate() }
+        return Store(database)
+    }
+
+    /// What the control planes on one database tell each other; nil where it can have but one.
+    package func noticeChannel() -> (any NoticeChannel)? { (database as? PostgresDatabase)?.noticeChannel() }
+
+    // MARK: users
+
+    package enum UserCreation: Hashable, Sendable { case created, nameTaken }
+
+    package func create(_ user: UserRecord, now: Double) async throws -> UserCreation {
+        try await database.write { database in
+            if try database.exists("SELECT 1 FROM account WHERE name = ?", [user.name]) {
+                return .nameTaken
+            }
+            try Self.insert(user, now: now, database)
+            return .created
+        }
+    }
+
+    /// The first user and their token come to be together, or not at all.
+    ///
+    /// - Returns: false where there is a user already: another control plane may have come first.
+    package func createFirst(_ user: UserRecord, _ token: TokenRecord, hash: String, now: Double) async throws -> Bool {
+        try await database.write { database in
+            guard try !database.exists("SELECT 1 FROM account") else { return false }
+            try Self.insert(user, now: now, database)
+            try Rows.insert(token, hash: hash, database)
+            return true
+        }
+    }
+
+    private static func insert(_ user: UserRecord, now: Double, _ database: any SQLConnection) throws {
+        try database.execute(
+            "INSERT INTO account (id, name, email, tier, is_admin, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+            [user.id, user.name, user.email, user.tier.rawValue, user.isAdmin, now])
+    }
+
+    package func user(named name: String) async throws -> UserRecord? {
+        try await database.read { database in
+            try database.row("SELECT * FROM account WHERE name = ?", [name]).map(Rows.user)
+        }
+    }
+
+    /// The user whom an issuer knows as `subject`; made where they are seen for the first time.
+    ///
+    /// - Parameters:
+    ///   - name: as the issuer has it; where somebody else has it already, the new user's id.
+    ///   - id: of a new user.
+    package func user(
+        ofIssuer issuer: String, subject: String, name: String, email: String, tier: Tier, id: String, now: Double
+    ) async throws -> UserRecord {
+        let find = "SELECT * FROM account WHERE issuer = ? AND subject = ?"
+        if let known = try await database.read({ database in
+            try database.row(find, [issuer, subject]).map(Rows.user)
+        }) {
+            return known
+        }
+        return try await database.write { database in
+            if let row = try database.row(find, [issuer, subject]) { return Rows.user(row) }
+            let isTaken = try database.exists("SELECT 1 FROM account WHERE name = ?", [name])
+            let user = UserRecord(
+                id: id, name: isTaken || !(1...128).contains(name.utf8.count) ? id : name, email: email,
+                tier: tier, isAdmin: false)
+            try Self.insert(user, now: now, database)
+            try database.execute("UPDATE account SET issuer = ?, subject = ? WHERE id = ?", [issuer, subject, id])
+            return user
+        }
+    }
+
+    package func hasUsers() async throws -> Bool {
+        try await database.read { try $0.exists("SELECT 1 FROM account") }
+    }
+
+    /// In the order of their names.
+    package func users() async throws -> [UserRecord] {
+        try await database.read { try $0.rows("SELECT * FROM account ORDER BY name").map(Rows.user) }
+    }
+
+    /// What exists keeps its limits and its session; the next creation has the new tier's.
+    ///
+    /// - Returns: false where there is no such user.
+    package func setTier(_ tier: Tier, ofUserNamed name: String) async throws -> Bool {
+        try await database.write { database in
+            try database.execute("UPDATE account SET tier = ? WHERE name = ?", [tier.rawValue, name]) > 0
+        }
+    }
+
+    // MARK: the tables
+
+    /// Names of the schema's steps that were taken.
+    package func migrations() async throws -> [String] { try await database.migrations() }
+
+    /// A consistent copy, while others read and write.
+    ///
+    /// - Parameter path: of a file that is not there yet.
+    /// - Throws: for PostgreSQL, which has tools of its own for it.
+    package func backUp(to path: String) throws {
+        guard let file = database as? SQLiteDatabase else {
+            throw StoreFailure.unavailable("a copy of a PostgreSQL database is made with pg_dump")
+        }
+        try file.backUp(to: path)
+    }
+
+    // MARK: tokens
+
+    /// - Parameter hash: of the text, hexadecimal.
+    package func create(_ token: TokenRecord, hash: String) async throws {
+        try await database.write { try Rows.insert(token, hash: hash, $0) }
+    }
+
+    /// Nil where no such token exists, it is revoked or expired, or its agent is deleted. Notes its use once a minute.
+    package func authenticate(hash: String, now: Double) async throws -> (token: TokenRecord, user: UserRecord)? {
+        let found = try await database.read { database -> (TokenRecord, UserRecord)? in
+            guard
+                let row = try database.row(
+                    """
+                    SELECT token.* FROM token LEFT JOIN agent ON agent.id = token.agent_id
+                    WHERE token.hash = ? AND token.revoked_at IS NULL AND agent.deleted_at IS NULL
+                        AND (token.expires_at IS NULL OR token.expires_at > ?)
+                    """, [hash, now])
+            else { return nil }
+            let token = Rows.token(row)
+            guard
+                let user = try database.row("SELECT * FROM account WHERE id = ?", [token.userID])
+            else { return nil }
+            return (token, Rows.user(user))
+        }
+        if let (token, _) = found, now - (token.lastUsedAt ?? 0) > 60 {
+            _ = try await database.write { database in
+                try database.execute("UPDATE token SET last_used_at = ? WHERE id = ?", [now, token.id])
+            }
+        }
+        return found
+    }
+
+    package func tokens(of user: String) async throws -> [TokenRecord] {
+        try await database.read { database in
+            try database.rows(
+                "SELECT * FROM token WHERE user_id = ? AND revoked_at IS NULL AND agent_id IS NULL ORDER BY created_at DESC",
+                [user]
+            ).map(Rows.token)
+        }
+    }
+
+    /// - Returns: false where the user has no such token.
+    package func revokeToken(_ id: String, of user: String, now: Double) async throws -> Bool {
+        try await database.write { database in
+            try database.execute(
+                "UPDATE token SET revoked_at = ? WHERE id = ? AND user_id = ? AND revoked_at IS NULL", [now, id, user])
+                > 0
+        }
+    }
+
+    // MARK: agents
+
+    /// Agent and token come to be together.
+    package func register(_ agent: AgentRecord, token: TokenRecord, hash: String) async throws {
+        try await database.write { database in
+            try database.execute(
+                """
+                INSERT INTO agent (id, user_id, name, details, tags, is_shared, host, revision, epoch, created_at, last_seen_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+                [
+                    agent.id.text, agent.userID, agent.name, agent.details, try Rows.json(agent.tags), agent.isShared,
+                    try Rows.json(agent.host), agent.revision.number, agent.epoch, agent.createdAt, agent.lastSeenAt,
+                ])
+            try Rows.insert(token, hash: hash, database)
+        }
+    }
+
+    package func agents(of user: String) async throws -> [AgentRecord] {
+        try await database.read { database in
+            try database.rows(
+                "SELECT * FROM agent WHERE user_id = ? AND deleted_at IS NULL ORDER BY created_at DESC", [user]
+            ).map(Rows.agent)
+        }
+    }
+
+    package func agent(_ id: AgentID) async throws -> AgentRecord? {
+        try await database.read { database in
+            try database.row(
+                "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", [id.text]
+            )
+            .map(Rows.agent)
+        }
+    }
+
+    /// What is nil stays. Nil where there is no such agent.
+    package func update(_ id: AgentID, name: String?, details: String?, tags: [String]?) async throws -> AgentRecord? {
+        let tags = try tags.map { try Rows.json($0) }
+        return try await database.write { database in
+            try database.execute(
+                """
+                UPDATE agent SET name = COALESCE(?, name), details = COALESCE(?, details), tags = COALESCE(?, tags)
+                WHERE id = ? AND deleted_at IS NULL
+                """, [name, details, tags, id.text])
+            return try database.row(
+                "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", [id.text]
+            ).map(Rows.agent)
+        }
+    }
+
+    /// Its tokens are void from the same moment. Its containers stay where they are, on the host.
+    package func deleteAgent(_ id: AgentID, now: Double) async throws {
+        try await database.write { database in
+            try database.execute("UPDATE agent SET deleted_at = ? WHERE id = ?", [now, id.text])
+            try database.execute(
+                "UPDATE token SET revoked_at = ? WHERE agent_id = ? AND revoked_at IS NULL", [now, id.text])
+        }
+    }
+
+    package func update(_ host: HostDescription, of agent: AgentID) async throws {
+        let json = try Rows.json(host)
+        _ = try await database.write { database in
+            try database.execute("UPDATE agent SET host = ? WHERE id = ?", [json, agent.text])
+        }
+    }
+
+    package struct SessionOpened: Hashable, Sendable {
+        package var epoch: Int
+        package var agent: AgentRecord
+    }
+
+    /// Raises the epoch, so that the newest session wins. Where the agent holds a later revision than this store knows,
+    /// as after a restore from a backup, the store goes beyond it: a revision never means two things.
+    ///
+    /// - Parameter server: the control plane that the session is with.
+    package func openSession(
+        _ id: AgentID, host: HostDescription, heldRevision: Revision, server: String, now: Double
+    ) async throws -> SessionOpened? {
+        try await database.write { database in
+            try database.execute(
+                """
+                UPDATE agent SET epoch = epoch + 1, server_id = ?, host = ?, last_seen_at = ?,
+                    revision = CASE WHEN ? > revision THEN ? + 1 ELSE revision END
+                WHERE id = ? AND deleted_at IS NULL
+                """, [server, try Rows.json(host), now, heldRevision.number, heldRevision.number, id.text])
+            guard
+                let row = try database.row("SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", [id.text])
+            else { return nil }
+            let agent = Rows.agent(row)
+            return SessionOpened(epoch: agent.epoch, agent: agent)
+        }
+    }
+
+    // MARK: desired state
+
+    /// All that is wanted of an agent: its containers, and the tombstones that it has not confirmed.
+    package func desiredState(of agent: AgentID) async throws -> DesiredState {
+        try await database.read { database in
+            let revision = try database.value(Int.self, "SELECT revision FROM agent WHERE id = ?", [agent.text])
+            let rows = try database.rows(
+                "SELECT * FROM container WHERE agent_id = ? AND removed_at IS NULL", [agent.text])
+            return DesiredState(
+                revision: Revision(revision ?? 0), workloads: try rows.map { try Rows.container($0).desired })
+        }
+    }
+}

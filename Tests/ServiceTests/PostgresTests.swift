@@ -1,0 +1,254 @@
+import BerthModel
+import ControlPlaneCore
+import Foundation
+import Testing
+
+@testable import ControlPlaneStore
+
+/// What is PostgreSQL's alone: connections that break, notices, and transactions that come between each other.
+@Suite struct PostgresStore {
+    @Test func `notices of any length reach everybody in one order, with growing numbers`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let (first, second) = (try await database.open(), try await database.open())
+        let long = String(repeating: "ä€😀", count: 4000)
+        let texts = (0..<60).map { $0 % 20 == 7 ? "\($0) \(long)" : "\($0)" }
+        async let atFirst = Self.hear(first, texts.count)
+        async let atSecond = Self.hear(second, texts.count)
+        try await Self.untilListening(first, 2)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (index, store) in [first, second].enumerated() {
+                group.addTask {
+                    let channel = try #require(store.noticeChannel())
+                    for number in stride(from: index, to: texts.count, by: 2) {
+                        try await channel.send([texts[number]])
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        let (heard, same) = (try await atFirst, try await atSecond)
+        #expect(heard == same)
+        #expect(Set(heard.map(\.text)) == Set(texts))
+        #expect(zip(heard, heard.dropFirst()).allSatisfy { $0.number < $1.number })
+    }
+
+    @Test func `whoever listens is told when the connection broke, and when it hears again`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let store = try await database.open()
+        let channel = try #require(store.noticeChannel())
+        var signals = channel.signals().makeAsyncIterator()
+        #expect(await signals.next() == .opened)
+        try await Self.endConnections(of: database)
+        guard case .lost? = await signals.next() else {
+            Issue.record("expected to be told")
+            return
+        }
+        #expect(await signals.next() == .opened)
+        try await channel.send(["again"])
+        guard case .notice(_, "again")? = await signals.next() else {
+            Issue.record("expected the notice")
+            return
+        }
+    }
+
+    @Test func `a store whose connections were ended goes on with new ones`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let store = try await database.open()
+        #expect(try await store.hasUsers() == false)
+        try await Self.endConnections(of: database)
+        let user = UserRecord(id: "u1", name: "ann", tier: .free, isAdmin: false)
+        #expect(try await store.create(user, now: 1) == .created)
+        #expect(try await store.users() == [user])
+    }
+
+    @Test func `more callers than connections wait their turn`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let store = try await database.open()
+        let names = try await withThrowingTaskGroup(of: String.self) { group in
+            for number in 0..<200 {
+                group.addTask {
+                    let user = UserRecord(id: "u\(number)", name: "n\(number)", tier: .free, isAdmin: false)
+                    let made = try await store.create(user, now: 1)
+                    #expect(made == .created)
+                    return user.name
+                }
+            }
+            return try await group.reduce(into: Set()) { $0.insert($1) }
+        }
+        #expect(Set(try await store.users().map(\.name)) == names)
+    }
+
+    @Test func `a server that is not there is said to be unavailable, without the password`() async throws {
+        let place = DatabasePlace.postgres(
+            address: "postgresql://ann:secret@127.0.0.1:1/db?password=secret&connect_timeout=2", connections: 2)
+        let failure = await #expect(throws: StoreFailure.self) { try await Store.open(place) }
+        guard case .unavailable(let reason)? = failure else {
+            Issue.record("\(String(describing: failure))")
+            return
+        }
+        #expect(!reason.contains("secret") && reason.contains("127.0.0.1"))
+        #expect("\(place)" == "postgresql://ann@127.0.0.1:1/db")
+        let strange = await #expect(throws: StoreFailure.self) {
+            try await Store.open(.postgres(address: "postgresql://h/db?nonsense=1", connections: 2))
+        }
+        #expect(strange?.description.contains("nonsense") == true)
+    }
+
+    @Test func `texts with anything in them are kept as they are`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let store = try await database.open()
+        for (number, name) in [
+            "'; DROP TABLE account; --", "$1 ? \\ \"", "ä\u{0301}€😀", String(repeating: "x", count: 128),
+        ]
+        .enumerated() {
+            let user = UserRecord(id: "u\(number)", name: name, email: "?", tier: .free, isAdmin: false)
+            #expect(try await store.create(user, now: 1) == .created)
+            #expect(try await store.user(named: name) == user)
+        }
+    }
+
+    @Test func `parts of a notice are put together as they were, wherever they are cut`() throws {
+        let text = "aä€😀" + String(repeating: "b", count: 20) + " 3 € x"
+        for size in 4...40 {
+            var joining = NoticeParts.Joining()
+            let parts = NoticeParts.split(text, mostBytes: size)
+            #expect(parts.allSatisfy { $0.utf8.count <= size + 4 })
+            #expect(parts.compactMap { joining.take(Substring($0)) } == [text])
+        }
+        var joining = NoticeParts.Joining()
+        for garbage in ["", " ", "x", "-", "9999999999999999999999 a"] {
+            #expect(joining.take(Substring(garbage)) == nil)
+        }
+        #expect(joining.take("0 a") == "a")
+    }
+
+    // MARK: parts
+
+    private struct Heard: Hashable, Sendable {
+        var number: Int
+        var text: String
+    }
+
+    private static func hear(_ store: Store, _ count: Int) async throws -> [Heard] {
+        var heard: [Heard] = []
+        for await signal in try #require(store.noticeChannel()).signals() {
+            if case .notice(let number, let text) = signal { heard.append(Heard(number: number, text: text)) }
+            if heard.count == count { break }
+        }
+        return heard
+    }
+
+    private static func untilListening(_ store: Store, _ count: Int) async throws {
+        for _ in 0..<500 {
+            let listening = try await store.database.read { database in
+                try database.value(
+                    Int.self,
+                    "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
+            }
+            if listening == count { return }
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        throw TestDatabase.Missing(description: "nobody listens")
+    }
+
+    private static func endConnections(of database: TestDatabase) async throws {
+        let name = try #require(database.name)
+        try await TestDatabase.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '\(name)'")
+    }
+}
+
+/// Several control planes on one store: who is there, who is connected to whom, and what they count together.
+@Suite struct StoreServers {
+    private let user = UserRecord(id: "u1", name: "ann", tier: .free, isAdmin: false)
+
+    private func agent(_ id: String, in store: Store) async throws -> AgentID {
+        let agent = AgentRecord(
+            id: AgentID(validated: id), userID: "u1", name: "host \(id)", details: "", tags: [], isShared: false,
+            host: HostDescription(), createdAt: 1, lastSeenAt: 1)
+        let token = TokenRecord(
+            id: "t-\(id)", userID: "u1", name: "", prefix: "", scopes: [.agent], agent: agent.id, createdAt: 1)
+        try await store.register(agent, token: token, hash: id)
+        return agent.id
+    }
+
+    private func open(_ agent: AgentID, _ server: String, in store: Store) async throws -> Int {
+        try #require(
+            try await store.openSession(agent, host: .init(), heldRevision: .none, server: server, now: 1)?.epoch)
+    }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `an agent is present where its newest session is, as long as that control plane has its lease`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let database = try await TestDatabase(kind)
+        let store = try await database.open()
+        _ = try await store.create(user, now: 1)
+        let (one, two) = (try await agent("a1", in: store), try await agent("a2", in: store))
+        #expect(try await store.renewLease(of: "s1", seconds: 60) == false, "it had none")
+        #expect(try await store.renewLease(of: "s1", seconds: 60))
+        _ = try await store.renewLease(of: "s2", seconds: 60)
+        #expect(try await store.servers() == ["s1", "s2"])
+        let first = try await open(one, "s1", in: store)
+        _ = try await open(two, "s2", in: store)
+        let second = try await open(one, "s2", in: store)
+        // The end of the older session takes nothing away.
+        try await store.closeSession(one, epoch: first, now: 2)
+        #expect(
+            Set(try await store.presences()) == [
+                AgentPresence(agent: one, owner: "u1", name: "host a1", epoch: second, server: "s2"),
+                AgentPresence(agent: two, owner: "u1", name: "host a2", epoch: 1, server: "s2"),
+            ])
+        try await store.closeSession(one, epoch: second, now: 3)
+        #expect(try await store.presences().map(\.agent) == [two])
+        // A lease that is over is no lease.
+        _ = try await store.renewLease(of: "s2", seconds: -1)
+        #expect(try await store.presences().isEmpty)
+        #expect(try await store.servers() == ["s1"])
+        _ = try await store.renewLease(of: "s2", seconds: 60)
+        #expect(try await store.presences().map(\.agent) == [two])
+        try await store.endLease(of: "s2")
+        #expect(try await store.presences().isEmpty)
+    }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `requests are counted together, up to one above the limit, each user and class apart`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let database = try await TestDatabase(kind)
+        let stores = [try await database.open(), try await database.open()]
+        let counts = try await withThrowingTaskGroup(of: Int.self) { group in
+            for number in 0..<50 {
+                group.addTask { try await stores[number % 2].countRequest(.create, by: "ann", limit: 20).window.count }
+            }
+            return try await group.reduce(into: [Int]()) { $0.append($1) }
+        }
+        #expect(counts.count { $0 <= 20 } == 20)
+        #expect(counts.max() == 21)
+        #expect(try await stores[0].countRequest(.create, by: "bob", limit: 20).window.count == 1)
+        #expect(try await stores[0].countRequest(.list, by: "ann", limit: 20).window.count == 1)
+        // What is not over is not forgotten.
+        try await stores[0].forgetRequestWindows()
+        #expect(try await stores[1].countRequest(.create, by: "ann", limit: 20).window.count == 21)
+    }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `the first administrator is made once`(_ kind: DatabaseKind) async throws {
+        let database = try await TestDatabase(kind)
+        let stores = [try await database.open(), try await database.open()]
+        let made = try await withThrowingTaskGroup(of: Bool.self) { group in
+            for number in 0..<8 {
+                group.addTask {
+                    try await stores[number % 2].createFirst(
+                        UserRecord(id: "u\(number)", name: "admin", tier: .enterprise, isAdmin: true),
+                        TokenRecord(
+                            id: "t\(number)", userID: "u\(number)", name: "", prefix: "", scopes: [], createdAt: 1),
+                        hash: "h\(number)", now: 1)
+                }
+            }
+            return try await group.reduce(into: [Bool]()) { $0.append($1) }
+        }
+        #expect(made.count { $0 } == 1)
+        #expect(try await stores[0].users().count == 1)
+    }
+}
