@@ -272,4 +272,54 @@ import WebSocketTransport
         try await original.cleanUp()
         try await pair.end()
     }
+
+    @Test(.timeLimit(.minutes(4)))
+    func `while the database is away answers say so, workloads go on, and afterwards all is as before`() async throws {
+        let script = TestEnvironment.packageRoot.path + "/scripts/test-postgres"
+        // Short, for the sake of the socket in it, and where another user can reach it.
+        let folder = "/tmp/berth-db-" + UUID().uuidString.prefix(8).lowercased()
+        let up = try await RunningProgram.run(script, ["up", folder])
+        #expect(up.status == 0, "\(up.output)")
+        let address = try #require(up.output.split(separator: "\n").last?.drop { $0 != "=" }.dropFirst())
+        let controlPlane = try await TestControlPlane(
+            on: address.trimmingCharacters(in: .whitespacesAndNewlines))
+        let client = await controlPlane.client()
+        let agent = try await TestAgent(controlPlane, name: "patient")
+        try await agent.start()
+        try await agentIsOnline(client, agent)
+        let id = try await client.create("steady")
+        try await client.untilStatus("running", id)
+        let engine = try await TestEnvironment.engine()
+        let running = try await agent.containers(engine).map(\.id)
+
+        let events = try await client.events(
+            opened: {
+                #expect(try await RunningProgram.run(script, ["kill", folder]).status == 0)
+                let answer = try await client.call(.GET, "/api/containers")
+                #expect(answer.status == 503 && answer.text("error") == "the store does not answer", "\(answer)")
+                #expect(try await client.call(.POST, "/api/containers", #"{"image":"alpine"}"#).status == 503)
+                #expect(try await client.call(.GET, "/health").status == 200)
+                #expect(try await agent.containers(engine).map(\.id) == running)
+                #expect(try await RunningProgram.run(script, ["up", folder]).status == 0)
+                try await untilTrue("the store answers again") {
+                    try await client.call(.GET, "/api/containers").status == 200
+                }
+                let after = try await client.create("after")
+                try await client.untilStatus("running", after)
+            },
+            // A list for what may have been missed.
+            until: {
+                $0["type"]?.text == "list" && $0["data"]?["count"] == .integer(3)
+                    || $0["type"]?.text == "container_started" && $0["data"]?["name"]?.text == "after"
+            })
+        #expect(types(events).count { $0 == "list" } >= 2, "\(types(events))")
+        try await untilTrue("agent and containers are as before") {
+            try await client.container("agent:\(agent.id)").text("status") == "online"
+        }
+        #expect(try await client.container(id).text("status") == "running")
+        #expect(try await client.call(.DELETE, "/api/containers/\(id)").status == 200)
+        try await agent.cleanUp()
+        try await controlPlane.stop()
+        #expect(try await RunningProgram.run(script, ["down", folder]).status == 0)
+    }
 }
