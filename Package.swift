@@ -113,8 +113,9 @@ let package = Package(
         .executableTarget(
             name: "berth-bench",
             dependencies: [
-                "AgentCore", "BerthModel", "DockerEngine", "FakeEngine", "HostAgent", "ServiceRuntime", "Simulation",
-                "WebSocketTransport", nio, nioPosix, nioHTTP1,
+                "AgentCore", "AgentProtocol", "BerthModel", "ControlPlane", "ControlPlaneCore", "ControlPlaneStore",
+                "DockerEngine", "FakeEngine", "HostAgent", "ServiceRuntime", "Simulation", "WebSocketTransport", nio,
+                nioPosix, nioHTTP1, hummingbird, logging, grdb,
             ],
             swiftSettings: strict),
 

@@ -11,7 +11,7 @@ import WebSocketTransport
 enum BerthBench {
     static func main() async {
         do {
-            try await Bench().run()
+            if try await !Peer.serveIfAsked() { try await Bench().run() }
         } catch {
             ProgramEnvironment.printError("bench: \(error)")
             exit(1)
@@ -26,6 +26,12 @@ struct Bench {
 
     func run() async throws {
         let environment = ProgramEnvironment.variables()
+        if environment["BERTH_BENCH"] == nil || environment["BERTH_BENCH"] == "server" {
+            let binaries = environment["BERTH_BINARIES"] ?? ".build/release"
+            try await ControlPlaneSpeed(binaries: binaries, group: group, report: report).run()
+            try await ManyAgents(binaries: binaries, group: group, report: report).run()
+            if environment["BERTH_BENCH"] == "server" { return }
+        }
         guard let endpoint = environment["BERTH_ENGINE"].flatMap({ EngineEndpoint($0) }) else {
             throw ProgramFailure(.usage, "BERTH_ENGINE is not set; run `make bench`")
         }

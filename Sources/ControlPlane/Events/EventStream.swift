@@ -36,10 +36,8 @@ struct EventStream: Sendable {
                     group.addTask {
                         let revoked = await revocations.ofToken(caller.token.id)
                         // It may have been while nobody listened here yet.
-                        if try await authenticator.caller(text) == nil { await close(writer) }
-                        for await _ in revoked where try await authenticator.caller(text) == nil {
-                            await close(writer)
-                        }
+                        await closeIfVoid(writer)
+                        for await _ in revoked { await closeIfVoid(writer) }
                         try await Task.sleep(for: .seconds(86_400))
                     }
                     defer { group.cancelAll() }
@@ -53,9 +51,20 @@ struct EventStream: Sendable {
     }
 
     private func sendList(_ writer: WebSocketConnection.Writer) async throws {
-        let sequence = await hub.lastSequence
-        let list = try await listing()
-        try await writer.send(Self.frame("list", list, sequence: sequence, time: Timestamp.now()))
+        var pause = 0.25
+        while true {
+            // Before the list is read: what happens meanwhile comes after it.
+            let sequence = await hub.lastSequence
+            do {
+                let list = try await listing()
+                return try await writer.send(Self.frame("list", list, sequence: sequence, time: Timestamp.now()))
+            } catch let failure as StoreFailure {
+                // Whoever listens has nothing better to do than to wait for it.
+                log.debug("no list for a stream", metadata: ["user": "\(caller.user.id)", "error": "\(failure)"])
+                try await Task.sleep(for: .seconds(pause))
+                pause = min(pause * 2, 5)
+            }
+        }
     }
 
     private func send(_ delivery: EventHub.Delivery, _ writer: WebSocketConnection.Writer) async throws {
@@ -93,13 +102,17 @@ struct EventStream: Sendable {
     private func watchToken(_ writer: WebSocketConnection.Writer) async throws {
         while true {
             try await Task.sleep(for: .seconds(Self.tokenCheckSeconds))
-            if try await authenticator.caller(text) == nil {
-                await close(writer)
-            }
+            await closeIfVoid(writer)
         }
     }
 
-    private func close(_ writer: WebSocketConnection.Writer) async {
-        await writer.close(code: 4401, reason: "the token is no longer valid")
+    /// A store that does not answer says nothing against a token: it is asked again.
+    private func closeIfVoid(_ writer: WebSocketConnection.Writer) async {
+        do {
+            guard try await authenticator.caller(text) == nil else { return }
+            await writer.close(code: 4401, reason: "the token is no longer valid")
+        } catch {
+            log.debug("a token cannot be checked", metadata: ["user": "\(caller.user.id)", "error": "\(error)"])
+        }
     }
 }

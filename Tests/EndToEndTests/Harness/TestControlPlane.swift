@@ -88,10 +88,15 @@ struct APIClient: Sendable {
             method, url, headers: ["Authorization": "Bearer \(token)", "Content-Type": "application/json"],
             body: body.map { ByteBuffer(string: $0) }, options: .init(timeout: .seconds(60)),
             group: TestEnvironment.group)
-        return Answer(
-            status: answer.status,
-            body: (try? JSONCoding.decode(JSONValue.self, from: answer.body))
-                ?? .string(String(decoding: answer.body.readableBytesView, as: UTF8.self)))
+        let value =
+            (try? JSONCoding.decode(JSONValue.self, from: answer.body))
+            ?? .string(String(decoding: answer.body.readableBytesView, as: UTF8.self))
+        for problem in OpenAPICheck.problems(
+            method: method.rawValue, path: path, status: answer.status, body: value)
+        {
+            Issue.record("not as GET /openapi.json says: \(problem)")
+        }
+        return Answer(status: answer.status, body: value)
     }
 
     func entries() async throws -> [JSONValue] {
