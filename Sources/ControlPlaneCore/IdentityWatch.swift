@@ -16,6 +16,9 @@ package struct IdentityWatch: Sendable {
 
     package init() {}
 
+    /// Nothing that it remembers counts any more.
+    package func isForgotten(at now: MonotonicInstant) -> Bool { recent.allSatisfy { now - $0.at >= Self.span } }
+
     /// - Parameter replacesLiveSession: whether another session of the agent was open until now.
     /// - Returns: true where this is one identity with two processes.
     package mutating func opened(process: String, replacesLiveSession: Bool, at now: MonotonicInstant) -> Bool {

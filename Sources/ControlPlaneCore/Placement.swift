@@ -49,7 +49,9 @@ package enum Placement {
                 || (choice.necessity == .prefer && candidate.runtimes.contains(RuntimeChoice.runc))
         }
         if runnable.isEmpty { return .none(reason: "no online host offers the runtime \"\(choice.name)\"") }
-        let roomy = runnable.filter { hasRoom($0, for: spec.resources) }
+        let roomy = runnable.filter {
+            hasRoom($0.capacity, reservedMemoryMB: $0.reservedMemoryMB, for: spec.resources)
+        }
         // Least loaded first: the smallest share of memory that is promised already.
         guard let best = roomy.min(by: { (load($0), $0.containers, $0.agent) < (load($1), $1.containers, $1.agent) })
         else {
@@ -63,9 +65,11 @@ package enum Placement {
     /// not counted.
     package static let overcommit = 4
 
-    private static func hasRoom(_ candidate: Candidate, for resources: Resources) -> Bool {
-        let capacity = candidate.capacity.memoryMB
-        return capacity * overcommit - candidate.reservedMemoryMB >= min(resources.memoryMB, capacity)
+    /// - Parameter reservedMemoryMB: promised on that host already, as of a candidate.
+    package static func hasRoom(
+        _ capacity: HostCapacity, reservedMemoryMB: Int, for resources: Resources
+    ) -> Bool {
+        capacity.memoryMB * overcommit - reservedMemoryMB >= min(resources.memoryMB, capacity.memoryMB)
     }
 
     private static func load(_ candidate: Candidate) -> Double {

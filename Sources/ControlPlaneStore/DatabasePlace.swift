@@ -19,16 +19,18 @@ package enum DatabasePlace: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// For people and logs: without a password.
+    /// For people and logs: nothing of an address that could be a part of a password.
     package var description: String {
         switch self {
         case .sqlite(let path): return "sqlite:\(path)"
         case .postgres(let address, _):
-            // user:password@host…?password=…
-            let plain = address.prefix { $0 != "?" }
-            guard let at = plain.lastIndex(of: "@") else { return String(plain) }
-            let start = address.hasPrefix("postgresql://") ? "postgresql://" : "postgres://"
-            return start + plain[..<at].dropFirst(start.count).prefix { $0 != ":" } + plain[at...]
+            guard let parsed = try? PostgresAddress(address) else { return "postgresql:" }
+            return "postgresql://\(parsed.host)\(parsed.port.isEmpty ? "" : ":\(parsed.port)")/\(parsed.database)"
         }
+    }
+
+    /// - Throws: what is wrong with it, without asking a server.
+    package func check() throws {
+        if case .postgres(let address, _) = self { _ = try PostgresAddress(address) }
     }
 }

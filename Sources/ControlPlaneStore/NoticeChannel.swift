@@ -9,11 +9,15 @@ package protocol NoticeChannel: Sendable {
 
 package enum NoticeSignal: Hashable, Sendable {
     /// From here on everything is heard; what was said before may have been missed.
-    case opened
+    ///
+    /// - Parameter number: of the last notice before.
+    case opened(number: Int)
     /// - Parameter number: grows from notice to notice, and is the same for every control plane.
     case notice(number: Int, text: String)
     /// Nothing is heard until it is `opened` again.
     case lost(reason: String)
+    /// A change may or may not be in the store: whoever would have told of it does not know.
+    case uncertain
 }
 
 /// How a notice goes through a channel whose messages are short.

@@ -66,7 +66,13 @@ enum Rows {
     /// Raises the revision of an agent's desired state; rows that carry the new one are what changed with it.
     static func raiseRevision(of agent: AgentID?, _ database: any SQLConnection) throws -> Int {
         guard let agent else { return 0 }
-        try database.execute("UPDATE agent SET revision = revision + 1 WHERE id = ?", [agent.text])
-        return try database.value(Int.self, "SELECT revision FROM agent WHERE id = ?", [agent.text]) ?? 0
+        return try database.value(
+            Int.self, "UPDATE agent SET revision = revision + 1 WHERE id = ? RETURNING revision", [agent.text]) ?? 0
+    }
+
+    /// - Parameter epoch: of a session of `agent`; nil stands for any.
+    static func isCurrent(_ epoch: Int?, of agent: AgentID, _ database: any SQLConnection) throws -> Bool {
+        guard let epoch else { return true }
+        return try database.exists("SELECT 1 FROM agent WHERE id = ? AND epoch = ?", [agent.text, epoch])
     }
 }

@@ -10,8 +10,8 @@ extension Store {
         case nameTaken
     }
 
-    /// Counts, checks the name, chooses the host and inserts in one transaction: parallel creates never exceed the limit,
-    /// and of two with one name exactly one succeeds.
+    /// Counts, checks the name and the room on the chosen host, and inserts, in one transaction: parallel creates never
+    /// exceed the limit, and of two with one name exactly one succeeds.
     ///
     /// - Parameters:
     ///   - container: without an agent; one is chosen here.
@@ -19,6 +19,19 @@ extension Store {
     package func create(
         _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wanted: AgentID?, online: Set<AgentID>
     ) async throws -> ContainerCreation {
+        for _ in 0..<Self.mostChoices {
+            let placed = try await place(container, wanted: wanted, online: online)
+            if let outcome = try await insert(placed, limit: limit, idempotencyKey: idempotencyKey, wanted: wanted) {
+                return outcome
+            }
+        }
+        throw StoreFailure.unavailable("hosts fill up faster than one can be chosen")
+    }
+
+    /// - Returns: nil where the chosen host has no room any more.
+    private func insert(
+        _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wanted: AgentID?
+    ) async throws -> ContainerCreation? {
         try await database.write { database in
             if let idempotencyKey,
                 let row = try database.row(
@@ -36,16 +49,8 @@ extension Store {
                     Int.self, "SELECT COUNT(*) FROM container WHERE user_id = ? AND deleted_at IS NULL",
                     [container.userID]) ?? 0
             if current >= limit { return .limitReached(current: current) }
-
-            var placed = container
-            switch Placement.choose(
-                among: try Self.candidates(for: container.userID, online: online, database), for: container.spec,
-                wanted: wanted)
-            {
-            case .agent(let agent): placed.agent = agent
-            case .none(let reason): placed.placement = reason
-            }
-            let revision = try Rows.raiseRevision(of: placed.agent, database)
+            if let agent = container.agent, try !Self.hasRoom(agent, for: container.spec, database) { return nil }
+            let revision = try Rows.raiseRevision(of: container.agent, database)
             try database.execute(
                 """
                 INSERT INTO container (id, user_id, agent_id, name, image, role, generation, wish, spec, memory_mb,
@@ -54,79 +59,13 @@ extension Store {
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
                 [
-                    placed.id.text, placed.userID, placed.agent?.text, placed.spec.name, placed.image, placed.role,
-                    placed.generation, placed.wish.rawValue, try Rows.json(placed.spec), placed.spec.resources.memoryMB,
-                    placed.spec.resources.cpuMillicores, revision, false, placed.placement, wanted?.text,
-                    idempotencyKey,
-                    placed.createdAt, placed.lastUsedAt, placed.spec.expiresAt,
+                    container.id.text, container.userID, container.agent?.text, container.spec.name, container.image,
+                    container.role, container.generation, container.wish.rawValue, try Rows.json(container.spec),
+                    container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision, false,
+                    container.placement, wanted?.text, idempotencyKey, container.createdAt, container.lastUsedAt,
+                    container.spec.expiresAt,
                 ])
-            return .created(placed)
-        }
-    }
-
-    private static func candidates(
-        for user: String, online: Set<AgentID>, _ database: any SQLConnection
-    ) throws -> [Placement.Candidate] {
-        let agents = try database.rows(
-            "SELECT * FROM agent WHERE deleted_at IS NULL AND (user_id = ? OR is_shared)", [user]
-        ).map(Rows.agent)
-        var reserved: [String: (memoryMB: Int, containers: Int)] = [:]
-        let capacities = Dictionary(uniqueKeysWithValues: agents.map { ($0.id.text, $0.host.capacity.memoryMB) })
-        for row in try database.rows(
-            """
-            SELECT c.agent_id AS agent_id, c.memory_mb AS memory_mb, COUNT(*) AS containers
-            FROM container c JOIN agent ON agent.id = c.agent_id
-            WHERE c.deleted_at IS NULL AND agent.deleted_at IS NULL AND (agent.user_id = ? OR agent.is_shared)
-            GROUP BY c.agent_id, c.memory_mb
-            """, [user])
-        {
-            let (agent, count): (String, Int) = (row["agent_id"], row["containers"])
-            // One that asks for more than the host has gets what there is.
-            let each = min(row["memory_mb"] as Int, capacities[agent] ?? 0)
-            reserved[agent, default: (0, 0)].memoryMB += each * count
-            reserved[agent, default: (0, 0)].containers += count
-        }
-        return agents.map { agent in
-            Placement.Candidate(
-                agent: agent.id, name: agent.name, isOnline: online.contains(agent.id),
-                runtimes: agent.host.engine?.runtimes ?? [], capacity: agent.host.capacity,
-                reservedMemoryMB: reserved[agent.id.text]?.memoryMB ?? 0,
-                containers: reserved[agent.id.text]?.containers ?? 0)
-        }
-    }
-
-    /// Gives a host to containers that had none, oldest first.
-    ///
-    /// - Returns: those that have one now.
-    package func placeWaiting(online: Set<AgentID>) async throws -> [ContainerRecord] {
-        try await database.write { database in
-            let rows = try database.rows(
-                "SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL ORDER BY created_at LIMIT 200"
-            )
-            var placed: [ContainerRecord] = []
-            for row in rows {
-                var container = try Rows.container(row)
-                let candidates = try Self.candidates(for: container.userID, online: online, database)
-                let wanted = (row["wanted_agent_id"] as String?).map { AgentID(validated: $0) }
-                let agent: AgentID
-                switch Placement.choose(among: candidates, for: container.spec, wanted: wanted) {
-                case .agent(let chosen): agent = chosen
-                case .none(let reason):
-                    if reason != container.placement {
-                        try database.execute(
-                            "UPDATE container SET placement = ? WHERE id = ?", [reason, container.id.text])
-                    }
-                    continue
-                }
-                container.agent = agent
-                container.placement = nil
-                let revision = try Rows.raiseRevision(of: agent, database)
-                try database.execute(
-                    "UPDATE container SET agent_id = ?, changed_revision = ?, placement = NULL WHERE id = ?",
-                    [agent.text, revision, container.id.text])
-                placed.append(container)
-            }
-            return placed
+            return .created(container)
         }
     }
 
@@ -232,8 +171,13 @@ extension Store {
 
     /// Stores what an agent said of its own workloads; of others it may not speak. A status of an older generation than
     /// the one stored is dropped: the observed generation never goes back.
-    package func record(_ statuses: [WorkloadStatus], from agent: AgentID, now: Double) async throws -> [StatusChange] {
+    ///
+    /// - Parameter epoch: of the session that it came over; what an older one still brings is not stored. Nil takes any.
+    package func record(
+        _ statuses: [WorkloadStatus], from agent: AgentID, epoch: Int? = nil, now: Double
+    ) async throws -> [StatusChange] {
         try await database.write { database in
+            guard try Rows.isCurrent(epoch, of: agent, database) else { return [] }
             var changes: [StatusChange] = []
             for status in statuses {
                 guard

@@ -6,8 +6,13 @@ extension Store {
     package static let historyLimit = 200
 
     /// Keeps records of containers that this agent runs; of others it may not speak.
-    package func keep(_ records: [ActionRecord], from agent: AgentID, process: String) async throws {
+    ///
+    /// - Parameter epoch: of the session that they came over; nil takes any.
+    package func keep(
+        _ records: [ActionRecord], from agent: AgentID, epoch: Int? = nil, process: String
+    ) async throws {
         try await database.write { database in
+            guard try Rows.isCurrent(epoch, of: agent, database) else { return }
             var touched: Set<String> = []
             for record in records {
                 try database.execute(

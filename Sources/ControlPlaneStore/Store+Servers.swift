@@ -8,7 +8,7 @@ extension Store {
     ///
     /// - Returns: false where its time was over before: others may have taken it for dead.
     package func renewLease(of server: String, seconds: Double) async throws -> Bool {
-        try await database.write(.soon) { database in
+        try await database.urgent.write(.soon) { database in
             let clock = database.clock
             let held = try database.execute(
                 "UPDATE server SET lease_until = \(clock) + ? WHERE id = ? AND lease_until > \(clock)",
@@ -25,14 +25,14 @@ extension Store {
 
     /// Who is there now.
     package func servers() async throws -> Set<String> {
-        try await database.read { database in
+        try await database.urgent.read { database in
             Set(try database.values(String.self, "SELECT id FROM server WHERE lease_until > \(database.clock)"))
         }
     }
 
     /// It leaves, and its sessions with it; those that have ended a day ago are forgotten.
     package func endLease(of server: String) async throws {
-        try await database.write(.soon) { database in
+        try await database.urgent.write(.soon) { database in
             try database.execute("UPDATE agent SET server_id = NULL WHERE server_id = ?", [server])
             try database.execute(
                 "DELETE FROM server WHERE id = ? OR lease_until < \(database.clock) - 86400", [server])
@@ -52,6 +52,15 @@ extension Store {
                     agent: AgentID(validated: row["id"]), owner: row["user_id"], name: row["name"],
                     epoch: row["epoch"], server: row["server_id"])
             }
+        }
+    }
+
+    /// Agents that were deleted while they had a session with `server`.
+    package func deletedAgents(with server: String) async throws -> [AgentID] {
+        try await database.read { database in
+            try database.values(
+                String.self, "SELECT id FROM agent WHERE server_id = ? AND deleted_at IS NOT NULL", [server]
+            ).map { AgentID(validated: $0) }
         }
     }
 

@@ -5,6 +5,11 @@ import FoundationEssentials
 /// The truth of the control plane. What a call has returned survives a power cut.
 package struct Store: Sendable {
     let database: any SQLDatabase
+    /// By the hash of their text; void ones are not remembered.
+    private let tokens = ReadMemory<String, (TokenRecord, UserRecord)>(most: 10_000)
+
+    /// Another one whenever anybody has changed anything; nil where finding out costs as much as reading.
+    package func version() -> Int? { database.version() }
 
     init(_ database: any SQLDatabase) { self.database = database }
 
@@ -131,24 +136,27 @@ package struct Store: Sendable {
 
     /// Nil where no such token exists, it is revoked or expired, or its agent is deleted. Notes its use once a minute.
     package func authenticate(hash: String, now: Double) async throws -> (token: TokenRecord, user: UserRecord)? {
-        let found = try await database.read { database -> (TokenRecord, UserRecord)? in
-            guard
-                let row = try database.row(
-                    """
-                    SELECT token.* FROM token LEFT JOIN agent ON agent.id = token.agent_id
-                    WHERE token.hash = ? AND token.revoked_at IS NULL AND agent.deleted_at IS NULL
-                        AND (token.expires_at IS NULL OR token.expires_at > ?)
-                    """, [hash, now])
-            else { return nil }
-            let token = Rows.token(row)
-            guard
-                let user = try database.row("SELECT * FROM account WHERE id = ?", [token.userID])
-            else { return nil }
-            return (token, Rows.user(user))
+        let found = try await tokens.value(hash, at: database.version()) {
+            try await database.read { database -> (TokenRecord, UserRecord)? in
+                guard
+                    let row = try database.row(
+                        """
+                        SELECT token.* FROM token LEFT JOIN agent ON agent.id = token.agent_id
+                        WHERE token.hash = ? AND token.revoked_at IS NULL AND agent.deleted_at IS NULL
+                        """, [hash])
+                else { return nil }
+                let token = Rows.token(row)
+                guard let user = try database.row("SELECT * FROM account WHERE id = ?", [token.userID]) else {
+                    return nil
+                }
+                return (token, Rows.user(user))
+            }
         }
-        if let (token, _) = found, now - (token.lastUsedAt ?? 0) > 60 {
-            _ = try await database.write { database in
-                try database.execute("UPDATE token SET last_used_at = ? WHERE id = ?", [now, token.id])
+        guard let found, found.0.expiresAt.map({ $0 > now }) ?? true else { return nil }
+        if now - (found.0.lastUsedAt ?? 0) > 60 {
+            // For people to see; nobody is refused for the sake of it.
+            _ = try? await database.write(.soon) { database in
+                try database.execute("UPDATE token SET last_used_at = ? WHERE id = ?", [now, found.0.id])
             }
         }
         return found
@@ -231,9 +239,11 @@ package struct Store: Sendable {
         }
     }
 
-    package func update(_ host: HostDescription, of agent: AgentID) async throws {
+    /// - Parameter epoch: of the session that it came over; nil takes any.
+    package func update(_ host: HostDescription, of agent: AgentID, epoch: Int? = nil) async throws {
         let json = try Rows.json(host)
         _ = try await database.write { database in
+            guard try Rows.isCurrent(epoch, of: agent, database) else { return }
             try database.execute("UPDATE agent SET host = ? WHERE id = ?", [json, agent.text])
         }
     }

@@ -70,6 +70,16 @@ package struct SettingsReader {
         optionalText(key, expected: expected, check: check) ?? fallback
     }
 
+    /// Text that may hold a password: what was found is not repeated.
+    package mutating func secretText(
+        _ key: String, default fallback: String, expected: String, check: (String) -> Bool
+    ) -> String {
+        guard let (source, value) = find(key) else { return fallback }
+        if case .string(let text) = value, check(text) { return text }
+        problems.append(.init(key: source, found: "something else", expected: expected))
+        return fallback
+    }
+
     package mutating func optionalText(
         _ key: String, expected: String = "text", check: (String) -> Bool = { !$0.isEmpty }
     ) -> String? {

@@ -123,7 +123,12 @@ struct CheckConfig: AsyncParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-        _ = try common.load()
+        let configuration = try common.load()
+        do {
+            try configuration.database.check()
+        } catch {
+            throw ProgramFailure(.configuration, "database: \(error)")
+        }
         ProgramEnvironment.printLine("\(common.path): usable")
     }
 }

@@ -12,9 +12,10 @@ import Testing
         let (first, second) = (try await database.open(), try await database.open())
         let long = String(repeating: "ä€😀", count: 4000)
         let texts = (0..<60).map { $0 % 20 == 7 ? "\($0) \(long)" : "\($0)" }
-        async let atFirst = Self.hear(first, texts.count)
-        async let atSecond = Self.hear(second, texts.count)
-        try await Self.untilListening(first, 2)
+        let listening = Tally()
+        async let atFirst = Self.hear(first, texts.count, listening)
+        async let atSecond = Self.hear(second, texts.count, listening)
+        await listening.reached(2)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (index, store) in [first, second].enumerated() {
                 group.addTask {
@@ -32,20 +33,22 @@ import Testing
         #expect(zip(heard, heard.dropFirst()).allSatisfy { $0.number < $1.number })
     }
 
-    @Test func `whoever listens is told when the connection broke, and when it hears again`() async throws {
+    @Test(.timeLimit(.minutes(1))) func `whoever listens is told when the connection broke, and when it hears again`()
+        async throws
+    {
         let database = try await TestDatabase(.postgres)
         let store = try await database.open()
         let channel = try #require(store.noticeChannel())
         var signals = channel.signals().makeAsyncIterator()
-        #expect(await signals.next() == .opened)
+        #expect(await signals.next() == .opened(number: 0))
         try await Self.endConnections(of: database)
         guard case .lost? = await signals.next() else {
             Issue.record("expected to be told")
             return
         }
-        #expect(await signals.next() == .opened)
+        #expect(await signals.next() == .opened(number: 0))
         try await channel.send(["again"])
-        guard case .notice(_, "again")? = await signals.next() else {
+        guard case .notice(1, "again")? = await signals.next() else {
             Issue.record("expected the notice")
             return
         }
@@ -87,11 +90,49 @@ import Testing
             return
         }
         #expect(!reason.contains("secret") && reason.contains("127.0.0.1"))
-        #expect("\(place)" == "postgresql://ann@127.0.0.1:1/db")
-        let strange = await #expect(throws: StoreFailure.self) {
-            try await Store.open(.postgres(address: "postgresql://h/db?nonsense=1", connections: 2))
+        #expect("\(place)" == "postgresql://127.0.0.1:1/db")
+    }
+
+    @Test(arguments: [
+        "postgresql://ann:100%secretpw@h/db", "postgresql://ann:se/cret@h/db", "postgresql://ann:se@cret@h/db",
+        "postgresql://h/db?nonsense=secret", "postgresql://ann:se?cret@h/db@", "postgresql://h:secret@x/db",
+    ])
+    func `an address that cannot be read is refused without a part of it`(_ address: String) async throws {
+        let place = DatabasePlace.postgres(address: address, connections: 2)
+        for text in ["\(place)", "\(await #expect(throws: StoreFailure.self) { try await Store.open(place) } as Any)"] {
+            for part in ["secret", "cret", "100%", "ann:"] { #expect(!text.contains(part), "\(text)") }
         }
-        #expect(strange?.description.contains("nonsense") == true)
+    }
+
+    @Test func `a text with a null character is refused, not cut`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let store = try await database.open()
+        let user = UserRecord(id: "u", name: "ann\0x", tier: .free, isAdmin: false)
+        await #expect(throws: PostgresError.self) { try await store.create(user, now: 1) }
+        #expect(try await !store.hasUsers())
+    }
+
+    @Test func `who stops in the middle of a transaction does not stop the others`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let store = try await database.open()
+        let setting = try await store.database.read { database in
+            try database.value(String.self, "SELECT current_setting('idle_in_transaction_session_timeout')")
+        }
+        #expect(setting == "10s")
+    }
+
+    @Test func `a role that may only use the tables can open them once they are up to date`() async throws {
+        let database = try await TestDatabase(.postgres)
+        _ = try await database.open()
+        guard case .postgres(let address, _) = database.place, let name = database.name else { return }
+        let role = "r" + name
+        try await TestDatabase.execute("CREATE ROLE \(role) LOGIN", in: name)
+        for sql in ["ALL TABLES", "ALL SEQUENCES"] {
+            try await TestDatabase.execute("GRANT ALL ON \(sql) IN SCHEMA public TO \(role)", in: name)
+        }
+        let limited = DatabasePlace.postgres(
+            address: address.replacing("user=postgres", with: "user=\(role)"), connections: 2)
+        #expect(try await Store.open(limited).hasUsers() == false)
     }
 
     @Test func `texts with anything in them are kept as they are`() async throws {
@@ -104,6 +145,17 @@ import Testing
             let user = UserRecord(id: "u\(number)", name: name, email: "?", tier: .free, isAdmin: false)
             #expect(try await store.create(user, now: 1) == .created)
             #expect(try await store.user(named: name) == user)
+        }
+    }
+
+    @Test func `a transaction that was rolled back unseen is no success`() async throws {
+        let database = try await TestDatabase(.postgres)
+        let store = try await database.open()
+        await #expect(throws: PostgresError.self) {
+            try await store.database.write { database in
+                // What a body must not do, and might.
+                try? database.execute("INSERT INTO nowhere VALUES (1)")
+            }
         }
     }
 
@@ -129,26 +181,34 @@ import Testing
         var text: String
     }
 
-    private static func hear(_ store: Store, _ count: Int) async throws -> [Heard] {
+    private static func hear(_ store: Store, _ count: Int, _ listening: Tally) async throws -> [Heard] {
         var heard: [Heard] = []
         for await signal in try #require(store.noticeChannel()).signals() {
-            if case .notice(let number, let text) = signal { heard.append(Heard(number: number, text: text)) }
+            switch signal {
+            case .opened: await listening.count()
+            case .notice(let number, let text): heard.append(Heard(number: number, text: text))
+            case .lost, .uncertain: break
+            }
             if heard.count == count { break }
         }
         return heard
     }
 
-    private static func untilListening(_ store: Store, _ count: Int) async throws {
-        for _ in 0..<500 {
-            let listening = try await store.database.read { database in
-                try database.value(
-                    Int.self,
-                    "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
-            }
-            if listening == count { return }
-            try await Task.sleep(for: .milliseconds(10))
+    private actor Tally {
+        private var number = 0
+        private var waiting: (number: Int, continuation: CheckedContinuation<Void, Never>)?
+
+        func count() {
+            number += 1
+            guard let waiting, number >= waiting.number else { return }
+            waiting.continuation.resume()
+            self.waiting = nil
         }
-        throw TestDatabase.Missing(description: "nobody listens")
+
+        func reached(_ wanted: Int) async {
+            guard number < wanted else { return }
+            await withCheckedContinuation { waiting = (wanted, $0) }
+        }
     }
 
     private static func endConnections(of database: TestDatabase) async throws {

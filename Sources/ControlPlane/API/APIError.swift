@@ -50,6 +50,7 @@ struct APIError: Error, HTTPResponseError {
         error.headers[.retryAfter] = "5"
         return error
     }()
+    static let ambiguousID = APIError(.conflict, "the id is a prefix of more than one; give more of it")
     static let agentNotFound = APIError(.notFound, "agent not found")
 
     static func scopeMissing(_ scope: String) -> APIError {
@@ -75,11 +76,15 @@ struct APIError: Error, HTTPResponseError {
 
 extension Response {
     static func json(_ value: JSONValue, status: HTTPResponse.Status = .ok) -> Response {
-        let data = (try? JSONCoding.encode(value)) ?? .init()
-        return Response(
+        json(ByteBuffer(bytes: (try? JSONCoding.encode(value)) ?? .init()), status: status)
+    }
+
+    /// - Parameter text: JSON already.
+    static func json(_ text: ByteBuffer, status: HTTPResponse.Status = .ok) -> Response {
+        Response(
             status: status,
-            headers: [.contentType: "application/json; charset=utf-8", .contentLength: String(data.count)],
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: data)))
+            headers: [.contentType: "application/json; charset=utf-8", .contentLength: String(text.readableBytes)],
+            body: ResponseBody(byteBuffer: text))
     }
 }
 

@@ -125,9 +125,12 @@ struct AgentRoutes: Sendable {
 
     /// Another user's agent does not exist.
     func owned(_ id: AgentID, by caller: Caller) async throws -> AgentRecord {
-        guard let agent = try await store.agent(id), agent.userID == caller.user.id else {
-            throw APIError.agentNotFound
-        }
+        if let agent = try await store.agent(id), agent.userID == caller.user.id { return agent }
+        // Twelve characters of it will do, as for containers.
+        guard id.text.utf8.count >= 12 else { throw APIError.agentNotFound }
+        let found = try await store.agents(of: caller.user.id).filter { $0.id.text.hasPrefix(id.text) }
+        guard found.count <= 1 else { throw APIError.ambiguousID }
+        guard let agent = found.first else { throw APIError.agentNotFound }
         return agent
     }
 

@@ -20,6 +20,9 @@ struct AuditTrail: RouterMiddleware {
         } catch let error as APIError {
             try await keep(request, context, status: error.status.code)
             throw error
+        } catch let error as StoreFailure {
+            try await keep(request, context, status: APIError.storeUnavailable.status.code)
+            throw error
         } catch {
             try await keep(request, context, status: 500)
             throw error

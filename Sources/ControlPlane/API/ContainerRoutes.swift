@@ -4,6 +4,7 @@ import ControlPlaneStore
 import Foundation
 import HTTPTypes
 import Hummingbird
+import NIOCore
 import ServiceRuntime
 
 /// `/api/containers`, as the reference documents it.
@@ -12,6 +13,14 @@ struct ContainerRoutes: Sendable {
     let store: Store
     let gateway: AgentGateway
     let agents: AgentRoutes
+    private let listings = ListingCache()
+
+    init(service: ContainerService, store: Store, gateway: AgentGateway, agents: AgentRoutes) {
+        self.service = service
+        self.store = store
+        self.gateway = gateway
+        self.agents = agents
+    }
 
     func add(to group: RouterGroup<APIContext>) {
         group.post("containers", use: create)
@@ -95,14 +104,23 @@ struct ContainerRoutes: Sendable {
             }
             return .json(.object(["containers": .array(entries), "count": .integer(entries.count)]))
         }
-        return .json(try await listing(of: caller.user))
+        let user = caller.user
+        let stamp = store.version().map { version in
+            ListingCache.Stamp(
+                version: version, changes: gateway.changes.count, tier: user.tier, second: Int(Timestamp.now()))
+        }
+        return .json(
+            try await listings.list(of: user.id, stamp) {
+                ByteBuffer(bytes: try JSONCoding.encode(try await listing(of: user)))
+            })
     }
 
     /// Containers and agents of a user, newest first; also the first frame of every event stream.
     func listing(of user: UserRecord) async throws -> JSONValue {
         var entries: [(created: Double, value: JSONValue)] = []
-        for container in try await store.containers(of: user.id) {
-            entries.append((container.createdAt, await present(container)))
+        let containers = try await store.containers(of: user.id)
+        for (container, live) in zip(containers, await gateway.live(containers)) {
+            entries.append((container.createdAt, present(container, live)))
         }
         for agent in try await store.agents(of: user.id) {
             entries.append((agent.createdAt, await agents.present(agent)))
@@ -114,11 +132,14 @@ struct ContainerRoutes: Sendable {
         ])
     }
 
+    private func present(_ container: ContainerRecord, _ live: AgentGateway.Live) -> JSONValue {
+        Presentation.container(
+            container, activity: live.isOnline ? live.activity : nil, progress: live.progress,
+            agentIsOnline: live.isOnline)
+    }
+
     private func present(_ container: ContainerRecord) async -> JSONValue {
-        let isOnline = await gateway.isOnline(container.agent)
-        return Presentation.container(
-            container, activity: isOnline ? await gateway.activity(of: container.id) : nil,
-            progress: await gateway.progress(of: container.id), agentIsOnline: isOnline)
+        present(container, await gateway.live([container])[0])
     }
 
     @Sendable func get(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -249,7 +270,9 @@ struct ContainerRoutes: Sendable {
                 "settings will be applied\(await gateway.isOnline(now.agent) ? "" : " when the host reconnects")")
             return .json(.object(fields), status: .accepted)
         }
-        if after?.phase == .failed {
+        // The old container runs again, as it was.
+        let isRolledBack = after?.reason == "rolled_back" && (after?.observedGeneration ?? 0) < now.generation
+        if after?.phase == .failed || isRolledBack {
             throw APIError(
                 .internalServerError, "failed to update settings",
                 [
@@ -348,7 +371,7 @@ struct ContainerRoutes: Sendable {
         switch try await store.find(try Self.id(context), of: caller.user.id) {
         case .found(let container): return container
         case .notFound: throw APIError.containerNotFound
-        case .ambiguous: throw APIError(.conflict, "the id is a prefix of more than one container; give more of it")
+        case .ambiguous: throw APIError.ambiguousID
         }
     }
 }

@@ -7,6 +7,8 @@ import ServiceRuntime
 
 /// Why a container is as it is, and what was done to it.
 extension ContainerRoutes {
+    static let mostExplanationBytes = 256 * 1024
+
     /// The agent's own answer where it is connected; else the last that was known.
     @Sendable func explain(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
@@ -26,7 +28,7 @@ extension ContainerRoutes {
         guard let agent = container.agent else { return .json(.object(fields)) }
         fields["agent"] = .object(["id": .string("agent:\(agent)"), "online": .bool(isOnline)])
         let answer = isOnline ? await gateway.explain(container.id, on: agent) : nil
-        if let text = answer?.answer, text.utf8.count <= 256 * 1024,
+        if let text = answer?.answer, text.utf8.count <= Self.mostExplanationBytes,
             let explanation = try? JSONCoding.decode(JSONValue.self, from: text)
         {
             fields["explanation"] = explanation

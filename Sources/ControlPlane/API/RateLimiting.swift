@@ -19,6 +19,7 @@ actor RateLimiter {
     /// Of users and of strangers apart: no number of the latter makes the former begin anew.
     private var windows: [Key: RateLimit.Window] = [:]
     private var strangers: [Key: RateLimit.Window] = [:]
+    private var refusals: [Key: (until: ContinuousClock.Instant, verdict: RateLimit.Verdict)] = [:]
     /// Beyond this many, windows that are over are thrown away.
     private static let most = 10_000
 
@@ -28,12 +29,21 @@ actor RateLimiter {
     }
 
     func count(_ class: RateLimit.Class, by who: String) async -> RateLimit.Verdict? {
-        // What is too much for one is too much for all: the store is not asked for it.
-        let own = countHere(`class`, by: who, at: Timestamp.now())
-        guard let own, own.isAllowed, let shared,
-            let counted = try? await shared.countRequest(`class`, by: who, limit: own.limit)
-        else { return own }
-        return RateLimit.verdict(on: counted.window, limit: own.limit, at: counted.now)
+        guard let shared, let limit = limit.limits[`class`] else {
+            return countHere(`class`, by: who, at: Timestamp.now())
+        }
+        let key = Key(who: who, class: `class`)
+        // What was refused is refused until its window ends; the store is not asked for it.
+        if let refusal = refusals[key], refusal.until > .now { return refusal.verdict }
+        guard let counted = try? await shared.countRequest(`class`, by: who, limit: limit) else {
+            return countHere(`class`, by: who, at: Timestamp.now())
+        }
+        let verdict = RateLimit.verdict(on: counted.window, limit: limit, at: counted.now)
+        if refusals.count >= Self.most { refusals = refusals.filter { $0.value.until > .now } }
+        if !verdict.isAllowed, refusals.count < Self.most {
+            refusals[key] = (.now + .seconds(verdict.resetAt - counted.now), verdict)
+        }
+        return verdict
     }
 
     private func countHere(_ class: RateLimit.Class, by who: String, at now: Double) -> RateLimit.Verdict? {

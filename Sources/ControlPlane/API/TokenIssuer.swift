@@ -59,7 +59,8 @@ actor TokenIssuer {
         do {
             let claims = try await key.verify(text, as: Claims.self)
             guard claims.iss == settings.issuer, claims.aud.values.contains(settings.audience),
-                (1...255).contains(claims.sub.utf8.count), claims.exp.isFinite, now < claims.exp + settings.skew,
+                (1...255).contains(claims.sub.utf8.count), !claims.sub.utf8.contains(0), claims.exp.isFinite,
+                now < claims.exp + settings.skew,
                 (claims.nbf ?? 0) <= now + settings.skew, (claims.iat ?? 0) <= now + settings.skew
             else { return nil }
             let ours = (claims.scope ?? "").split(separator: " ").filter { $0.hasPrefix("berth:") }

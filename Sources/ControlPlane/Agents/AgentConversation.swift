@@ -22,18 +22,25 @@ struct AgentConversation: Sendable {
         let epoch = Epoch()
         do {
             _ = try await connection.run { messages, writer in
-                try await withThrowingTaskGroup(of: Void.self) { group in
+                // True where the conversation is over.
+                try await withThrowingTaskGroup(of: Bool.self) { group in
                     group.addTask {
                         try await Task.sleep(for: Self.helloTimeout)
                         if await epoch.number == 0 {
                             await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello")
                         }
-                        try await Task.sleep(for: .seconds(86_400 * 365))
+                        return false
                     }
-                    group.addTask { try await receive(messages, writer, outgoing, epoch) }
-                    group.addTask { try await send(outgoing, writer, epoch) }
+                    group.addTask {
+                        try await send(outgoing, writer, epoch)
+                        return true
+                    }
                     defer { group.cancelAll() }
-                    try await group.next()
+                    group.addTask {
+                        try await receive(messages, writer, outgoing, epoch)
+                        return true
+                    }
+                    while let isOver = try await group.next(), !isOver {}
                 }
             }
         } catch {

@@ -39,7 +39,7 @@ extension AgentGateway {
                 process: process, replacesLiveSession: replacesLiveSession, at: now)
         else { return opening }
         identities[agent] = nil
-        await freeze(agent)
+        errands.add { await self.freeze(agent) }
         return opening
     }
 
@@ -61,9 +61,11 @@ extension AgentGateway {
 
     /// - Returns: the session that was over; nil where the agent has a newer one.
     func sessionClosed(_ agent: AgentID, epoch: Int) -> AgentPresence? {
+        // Taken for dead by another control plane, and alive.
+        if let mine = sessions[agent], mine.epoch == epoch { errands.add { await self.announce(mine) } }
         guard let closed = presences.closed(agent, epoch: epoch) else { return nil }
         stats[agent] = nil
-        for waiter in departures.removeValue(forKey: agent) ?? [] { waiter.resume() }
+        endDeparture(of: agent)
         return closed
     }
 
@@ -75,18 +77,24 @@ extension AgentGateway {
 
     /// Until another control plane has said that the agent is gone, but not for long.
     func departure(of agent: AgentID) async {
-        let timer = Task {
-            try await Task.sleep(for: Self.patience)
-            for waiter in departures.removeValue(forKey: agent) ?? [] { waiter.resume() }
-        }
-        defer { timer.cancel() }
-        await withCheckedContinuation { continuation in
-            if isElsewhere(agent) {
-                departures[agent, default: []].append(continuation)
-            } else {
-                continuation.resume()
+        await withDiscardingTaskGroup { group in
+            group.addTask {
+                try? await Task.sleep(for: Self.patience)
+                await self.endDeparture(of: agent)
             }
+            await withCheckedContinuation { continuation in
+                if isElsewhere(agent) {
+                    departures[agent, default: []].append(continuation)
+                } else {
+                    continuation.resume()
+                }
+            }
+            group.cancelAll()
         }
+    }
+
+    private func endDeparture(of agent: AgentID) {
+        for waiter in departures.removeValue(forKey: agent) ?? [] { waiter.resume() }
     }
 
     // MARK: questions to an agent
@@ -102,13 +110,14 @@ extension AgentGateway {
     }
 
     /// Another control plane asks. It hears nothing of an agent that is not connected here.
-    nonisolated func answer(_ op: String, _ workload: WorkloadID, on agent: AgentID) {
-        // Notices behind this one do not wait for it.
-        Task {
-            guard let session = await sessions[agent] else { return }
-            let result = await operations.ask(.explain, workload, through: session.outgoing)
-            await board.post(.answered(op: op, result))
+    func answer(_ op: String, _ workload: WorkloadID, on agent: AgentID) async {
+        guard let session = sessions[agent] else { return }
+        var result = await operations.ask(.explain, workload, through: session.outgoing)
+        // More than whoever asks would take.
+        if let answer = result?.answer, answer.utf8.count > ContainerRoutes.mostExplanationBytes {
+            result = AgentMessage.OpResult(op: op, ok: false, error: "the agent's answer is too long")
         }
+        await board.post(.answered(op: op, result))
     }
 
     // MARK: when notices were missed, or others are gone
@@ -117,38 +126,47 @@ extension AgentGateway {
     func findOutAnew() async {
         do {
             let stored = try await store.presences()
+            let deleted = try await store.deletedAgents(with: board.server)
+            hasFailedToFindOut = false
             var found = AgentPresences()
-            for presence in stored { _ = found.opened(presence) }
+            for presence in stored where presence.server != board.server { _ = found.opened(presence) }
             for session in sessions.values { _ = found.opened(session.presence) }
             presences = found
+            stats = stats.filter { found.all[$0.key] != nil }
             for presence in found.all.values where presence.server != board.server {
-                guard let mine = sessions[presence.agent] else { continue }
-                sessions[presence.agent] = nil
+                guard let mine = sessions.removeValue(forKey: presence.agent) else { continue }
                 await mine.outgoing.end(with: .init(code: .replaced, reason: "a newer session took over"))
             }
-            for agent in sessions.keys where try await store.agent(agent) == nil {
+            for agent in deleted {
                 await disconnectHere(agent, .init(code: .deleted, reason: "this agent was deleted"))
             }
         } catch {
-            log.error("who is connected cannot be read", metadata: ["error": "\(error)"])
+            if !hasFailedToFindOut { log.error("who is connected cannot be read", metadata: ["error": "\(error)"]) }
+            hasFailedToFindOut = true
         }
-        for agent in departures.keys where !isElsewhere(agent) {
-            for waiter in departures.removeValue(forKey: agent) ?? [] { waiter.resume() }
-        }
+        for agent in departures.keys where !isElsewhere(agent) { endDeparture(of: agent) }
         repeatDesiredState()
     }
 
     func repeatDesiredState() { for session in sessions.values { session.outgoing.desiredStateChanged() } }
 
+    /// What could not be done while the store was away.
+    func makeUpForFailures() async {
+        await storeEnds()
+        if hasFailedToFindOut { await findOutAnew() }
+        let now = now
+        identities = identities.filter { !$0.value.isForgotten(at: now) }
+    }
+
     /// Others may have taken them for over.
-    func announceSessions() async {
-        for session in sessions.values {
-            guard let agent = try? await store.agent(session.presence.agent) else { continue }
-            await board.post(
-                .opened(
-                    session.presence, process: session.process,
-                    entry: Presentation.agent(agent, isOnline: true, stats: nil)))
-        }
+    func announceSessions() async { for session in sessions.values { await announce(session) } }
+
+    private func announce(_ session: Session) async {
+        guard let agent = try? await store.agent(session.presence.agent) else { return }
+        await board.post(
+            .opened(
+                session.presence, process: session.process,
+                entry: Presentation.agent(agent, isOnline: true, stats: nil)))
     }
 
     /// Says so once for each session of a control plane that is gone; who of several says it first does not matter.
@@ -160,6 +178,8 @@ extension AgentGateway {
     func sendAway() async {
         guard !sessions.isEmpty else { return }
         log.error("sending the agents to other control planes", metadata: ["agents": "\(sessions.count)"])
-        await drain()
+        for agent in sessions.keys {
+            await disconnectHere(agent, .init(code: .draining, reason: "this control plane cannot reach its database"))
+        }
     }
 }

@@ -4,6 +4,7 @@ import ControlPlaneCore
 import ControlPlaneStore
 import Logging
 import ServiceRuntime
+import Synchronization
 import WebSocketTransport
 
 /// The sessions of the agents that are connected to this control plane, and what is known of those that are connected to
@@ -21,23 +22,34 @@ actor AgentGateway {
     let store: Store
     let board: NoticeBoard
     let operations = OperationDesk()
+    /// Of all that lists show and the store does not hold.
+    nonisolated let changes = ChangeCounter()
+    let errands: Errands
+    /// Rung where containers that wait for a host may find one.
+    let placement: Doorbell
     let log: Logger
     private let time = ContinuousClock.now
     var identities: [AgentID: IdentityWatch] = [:]
-    var sessions: [AgentID: Session] = [:]
+    var sessions: [AgentID: Session] = [:] { didSet { changes.add() } }
     /// As the notices tell it: a moment behind, and the same everywhere.
-    var presences = AgentPresences()
-    var stats: [AgentID: HostStats] = [:]
-    var activity: [WorkloadID: ActivitySample] = [:]
-    var scales: [WorkloadID: ProgressScale] = [:]
+    var presences = AgentPresences() { didSet { changes.add() } }
+    var stats: [AgentID: HostStats] = [:] { didSet { changes.add() } }
+    var activity: [WorkloadID: ActivitySample] = [:] { didSet { changes.add() } }
+    var scales: [WorkloadID: ProgressScale] = [:] { didSet { changes.add() } }
     /// Which agent runs what: a container never moves, so what is known stays true.
     private var runners: [WorkloadID: AgentID] = [:]
     /// Who waits for an agent to be gone.
     var departures: [AgentID: [CheckedContinuation<Void, Never>]] = [:]
 
-    init(store: Store, board: NoticeBoard, log: Logger) {
+    /// Ends of sessions that could not be stored.
+    private var unstoredEnds: [AgentID: Int] = [:]
+    var hasFailedToFindOut = false
+
+    init(store: Store, board: NoticeBoard, errands: Errands, placement: Doorbell, log: Logger) {
         self.store = store
         self.board = board
+        self.errands = errands
+        self.placement = placement
         self.log = log
     }
 
@@ -55,9 +67,20 @@ actor AgentGateway {
     func isElsewhere(_ agent: AgentID) -> Bool { presences.all[agent].map { $0.server != board.server } ?? false }
 
     func stats(of agent: AgentID) -> HostStats? { stats[agent] }
-    func activity(of workload: WorkloadID) -> ActivitySample? { activity[workload] }
 
-    func progress(of workload: WorkloadID) -> ProgressScale.Shown? { scales[workload]?.latest }
+    /// What lives in memory alone of a container.
+    struct Live: Sendable {
+        var isOnline: Bool
+        var activity: ActivitySample?
+        var progress: ProgressScale.Shown?
+    }
+
+    /// In the order of `containers`.
+    func live(_ containers: [ContainerRecord]) -> [Live] {
+        containers.map {
+            Live(isOnline: isOnline($0.agent), activity: activity[$0.id], progress: scales[$0.id]?.latest)
+        }
+    }
 
     /// The store holds something new for `agent`, whoever it is connected to.
     func desiredStateChanged(_ agent: AgentID?) async {
@@ -69,7 +92,8 @@ actor AgentGateway {
     /// Ends the session of `agent` with a goodbye, whoever it is connected to; the listing says offline from now on.
     func disconnect(_ agent: AgentID, _ goodbye: ControlPlaneMessage.Goodbye) async {
         await disconnectHere(agent, goodbye)
-        guard isElsewhere(agent) else { return }
+        guard board.isShared else { return }
+        // Also where nothing is known of a session elsewhere: it may have begun a moment ago.
         await board.post(.disconnect(agent, goodbye))
         await departure(of: agent)
     }
@@ -104,7 +128,12 @@ actor AgentGateway {
         await board.post(
             .opened(
                 presence, process: process, entry: Presentation.agent(agent, isOnline: true, stats: nil)))
-        await placeWaiting()
+        placement.ring()
+        // Deleted while it connected: whoever deleted it found no session to end.
+        let isKnown = try? await store.agent(agent.id) != nil
+        if isKnown == false {
+            await disconnectHere(agent.id, .init(code: .deleted, reason: "this agent was deleted"))
+        }
     }
 
     var now: MonotonicInstant {
@@ -112,7 +141,8 @@ actor AgentGateway {
     }
 
     func heard(_ events: AgentMessage.Events, from agent: AgentID, process: String) async throws {
-        try await store.keep(events.items.map { $0.bounded() }, from: agent, process: process)
+        try await store.keep(
+            events.items.map { $0.bounded() }, from: agent, epoch: sessions[agent]?.epoch, process: process)
     }
 
     /// The socket of this epoch is gone. A newer session of the same agent is not touched.
@@ -124,16 +154,35 @@ actor AgentGateway {
 
     func wentOffline(_ agent: AgentID, _ session: Session) async {
         log.info("agent disconnected", metadata: ["agent": "\(agent)", "epoch": "\(session.epoch)"])
-        do {
-            try await store.closeSession(agent, epoch: session.epoch, now: Timestamp.now())
-        } catch {
-            log.error("the end of a session cannot be stored", metadata: ["agent": "\(agent)", "error": "\(error)"])
-        }
+        await store(endOf: agent, session.epoch)
         await board.post(.closed(agent, epoch: session.epoch))
     }
 
+    private func store(endOf agent: AgentID, _ epoch: Int) async {
+        do {
+            try await store.closeSession(agent, epoch: epoch, now: Timestamp.now())
+        } catch {
+            unstoredEnds[agent] = max(epoch, unstoredEnds[agent] ?? 0)
+        }
+    }
+
+    /// Others read from the store who is connected.
+    func storeEnds() async {
+        let ends = unstoredEnds
+        unstoredEnds = [:]
+        for (agent, epoch) in ends {
+            await store(endOf: agent, epoch)
+            if unstoredEnds[agent] == nil { await board.post(.closed(agent, epoch: epoch)) }
+        }
+    }
+
+    /// Places what waits whenever something has changed, one look at a time, until the task is cancelled.
+    func runPlacement() async {
+        for await _ in placement.rings { await placeWaiting() }
+    }
+
     /// Containers that wait for a host may fit now: one came, changed, or has room again.
-    func placeWaiting() async {
+    private func placeWaiting() async {
         do {
             for container in try await store.placeWaiting(online: online) {
                 log.info(
@@ -155,8 +204,8 @@ actor AgentGateway {
     }
 
     func heard(_ host: HostDescription, from agent: AgentID) async throws {
-        try await store.update(host, of: agent)
-        await placeWaiting()
+        try await store.update(host, of: agent, epoch: sessions[agent]?.epoch)
+        placement.ring()
     }
 
     func heard(_ stats: HostStats, from agent: AgentID) async {
@@ -182,7 +231,9 @@ actor AgentGateway {
     /// Stores statuses and tells whoever waits for them.
     func heard(_ statuses: [WorkloadStatus], from agent: AgentID) async throws {
         var hasRoomAgain = false
-        for change in try await store.record(statuses, from: agent, now: Timestamp.now()) {
+        for change in try await store.record(
+            statuses, from: agent, epoch: sessions[agent]?.epoch, now: Timestamp.now())
+        {
             let container = change.container
             await announce(change)
             let isRemoved = container.observed?.phase == .removed
@@ -191,7 +242,7 @@ actor AgentGateway {
             }
             if isRemoved { hasRoomAgain = true }
         }
-        if hasRoomAgain { await placeWaiting() }
+        if hasRoomAgain { placement.ring() }
     }
 
     /// Nothing more will be heard of it.
@@ -236,4 +287,11 @@ actor AgentGateway {
         runners[workload] = agent
         return true
     }
+}
+
+/// Counts changes, for who keeps what was made before them.
+final class ChangeCounter: Sendable {
+    private let number = Atomic<Int>(0)
+    var count: Int { number.load(ordering: .acquiring) }
+    func add() { number.wrappingAdd(1, ordering: .acquiringAndReleasing) }
 }

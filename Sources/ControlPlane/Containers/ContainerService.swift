@@ -75,6 +75,7 @@ struct ContainerService: Sendable {
                     .event(
                         user: user.id, type: "container_created",
                         data: Presentation.container(container, activity: nil, agentIsOnline: true)))
+                if container.agent == nil { await board.post(.placementWanted) }
                 await gateway.createRequested(container)
                 await gateway.desiredStateChanged(container.agent)
                 return container
@@ -154,7 +155,15 @@ struct ContainerService: Sendable {
     }
 
     func stop(_ container: ContainerRecord) async throws -> Outcome {
-        try await change(container) { $0.wish = .stopped }
+        let outcome = try await change(container) { $0.wish = .stopped }
+        // Where there is a host, it says so itself.
+        if outcome.container.agent == nil, container.status != .stopped {
+            await board.post(
+                .event(
+                    user: container.userID, type: "container_stopped",
+                    data: Presentation.container(outcome.container, activity: nil, agentIsOnline: false)))
+        }
+        return outcome
     }
 
     func delete(_ container: ContainerRecord) async throws -> Outcome {
@@ -165,7 +174,7 @@ struct ContainerService: Sendable {
         // Where nothing is kept, its data is to go at once.
         housekeeping.ring()
         if outcome.container.agent == nil {
-            await gateway.forget(container.id)
+            await board.post(.settled(container.id, generation: outcome.container.generation, isRemoved: true))
         } else {
             // Only what is gone is gone.
             outcome.isConfirmed = outcome.isConfirmed && outcome.container.observed?.phase == .removed
@@ -197,7 +206,7 @@ struct ContainerService: Sendable {
                     data: Presentation.container(container, activity: nil, agentIsOnline: true)))
             // It may fit somewhere by now, and its session may have an end.
             housekeeping.ring()
-            if container.agent == nil { await gateway.placeWaiting() }
+            if container.agent == nil { await board.post(.placementWanted) }
             var before = container
             before.generation -= 1
             return try await settled(container, before: before)

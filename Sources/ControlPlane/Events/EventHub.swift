@@ -35,12 +35,15 @@ package actor EventHub {
     private var subscribersByUser: [String: Set<Int>] = [:]
     private var nextSubscriber = 0
     /// Starts at the time of this process, so that a number of an earlier one is never taken for one of ours.
-    private var sequence = Int(Timestamp.now() * 1_000_000)
+    private var sequence: Int
     private var history: [Event] = []
-    /// All events after this one are in the history; nil where it is not known since when.
-    private var knownSince: Int?
+    /// All events after this one are in the history.
+    private var knownSince: Int
 
-    package init() { knownSince = sequence }
+    package init() {
+        let now = Int(Timestamp.now() * 1_000_000)
+        (sequence, knownSince) = (now, now)
+    }
 
     /// Number and time of an event.
     package struct Stamp: Hashable, Sendable {
@@ -55,7 +58,13 @@ package actor EventHub {
     }
 
     package func publish(_ type: String, to user: String, _ data: JSONValue, _ stamp: Stamp = Stamp()) {
-        if let number = stamp.number { heard(number) } else { sequence += 1 }
+        if let number = stamp.number {
+            // Of before the list that everybody gets or has got.
+            guard number > sequence else { return }
+            sequence = number
+        } else {
+            sequence += 1
+        }
         let event = Event(sequence: sequence, user: user, type: type, data: data, time: stamp.time)
         history.append(event)
         if history.count > 2 * Self.historyLimit {
@@ -74,15 +83,13 @@ package actor EventHub {
     }
 
     /// A number that all control planes count with was used, for an event or something else.
-    package func heard(_ number: Int) {
-        if knownSince == nil { knownSince = number - 1 }
-        sequence = number
-    }
+    package func heard(_ number: Int) { sequence = max(sequence, number) }
 
-    /// Numbers come from elsewhere and some may have been missed: nothing can be replayed from before now.
-    package func forgetHistory() {
+    /// Numbers come from elsewhere, and those up to `number` may have been missed: nothing can be replayed from before it.
+    package func begin(at number: Int) {
         history = []
-        knownSince = nil
+        sequence = number
+        knownSince = number
     }
 
     /// Everybody gets a new list.
@@ -100,7 +107,7 @@ package actor EventHub {
         nextSubscriber += 1
         var subscriber = Subscriber(user: user)
         var isReplayed = false
-        if let after, let knownSince, (knownSince...max(knownSince, sequence)).contains(after) {
+        if let after, (knownSince...max(knownSince, sequence)).contains(after) {
             let missed = history.filter { $0.sequence > after && $0.user == user }
             isReplayed = missed.count <= Self.queueLimit
             // All of it or none: older events after a fresh list would undo it.

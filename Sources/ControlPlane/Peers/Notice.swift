@@ -30,6 +30,10 @@ enum Notice: Hashable, Sendable, Codable {
     /// Whoever has the agent's session asks it, and answers under the same number.
     case explain(op: String, WorkloadID, on: AgentID)
     case answered(op: String, AgentMessage.OpResult?)
+    /// A container waits for a host, and whoever asked for it may not know of all that are there.
+    case placementWanted
+    /// The sender could not say all that it had to say.
+    case missed
     /// A token is void.
     case revoked(token: String)
 }

@@ -10,7 +10,9 @@ actor NoticeBoard {
         /// - Parameter number: of the channel; nil without one.
         func heard(_ envelope: NoticeEnvelope, number: Int?) async
         /// Something may have been missed: whatever is known by notices alone must be found out anew.
-        func missedSomething() async
+        ///
+        /// - Parameter number: of the last notice before; nil where none was counted anew.
+        func missedSomething(before number: Int?) async
     }
 
     /// Of this process.
@@ -20,12 +22,20 @@ actor NoticeBoard {
     private let log: Logger
     private var reader: (any Reader)?
     private var outbox: [String] = []
+    private var loads = LatestLoads()
+    private var loadsSentAt = ContinuousClock.now
     private var isSending = false
+    /// Something that was posted will never be sent.
+    private var hasDropped = false
+    private var isHearing = false
+    /// Whose notices this version cannot read.
+    private var strangers: Set<String> = []
     private let doorbell = Doorbell()
 
-    /// While the database does not answer; beyond it everything is found out anew anyway.
+    /// While the database does not answer.
     private static let mostWaiting = 10_000
     private static let mostAtOnce = 200
+    private static let betweenLoads = Duration.seconds(1)
 
     init(server: String, channel: (any NoticeChannel)?, log: Logger) {
         self.server = server
@@ -38,14 +48,26 @@ actor NoticeBoard {
     func connect(_ reader: any Reader) { self.reader = reader }
 
     func post(_ notice: Notice) async {
-        let envelope = NoticeEnvelope(from: server, at: Timestamp.now(), notice: notice)
         guard isShared else {
-            await reader?.heard(envelope, number: nil)
+            await reader?.heard(envelope(notice), number: nil)
             return
         }
-        guard outbox.count < Self.mostWaiting, let text = try? JSONCoding.encodeText(envelope) else { return }
-        outbox.append(text)
+        if !loads.take(notice) { enqueue(notice) }
         doorbell.ring()
+    }
+
+    private func envelope(_ notice: Notice) -> NoticeEnvelope {
+        NoticeEnvelope(from: server, at: Timestamp.now(), notice: notice)
+    }
+
+    private func enqueue(_ notice: Notice) {
+        guard outbox.count < Self.mostWaiting else {
+            if !hasDropped { log.error("too many notices wait; all will be found out anew") }
+            outbox = []
+            hasDropped = true
+            return
+        }
+        if let text = try? JSONCoding.encodeText(envelope(notice)) { outbox.append(text) }
     }
 
     /// Sends and hears until the task is cancelled.
@@ -54,9 +76,21 @@ actor NoticeBoard {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.send(through: channel) }
             group.addTask { try await self.hear(channel) }
+            group.addTask {
+                // For what was held back.
+                while true {
+                    try await Task.sleep(for: Self.betweenLoads)
+                    await self.ringForLoads()
+                }
+            }
             defer { group.cancelAll() }
             try await group.next()
         }
+    }
+
+    /// Waits until others are heard, but not for long: a database that is away is no reason not to say so to clients.
+    func untilHearing() async {
+        for _ in 0..<500 where isShared && !isHearing { try? await Task.sleep(for: .milliseconds(20)) }
     }
 
     /// Waits until all that was posted is sent, but not for long.
@@ -64,11 +98,21 @@ actor NoticeBoard {
         for _ in 0..<100 where !outbox.isEmpty || isSending { try? await Task.sleep(for: .milliseconds(20)) }
     }
 
+    // MARK: out
+
+    private func ringForLoads() { if !loads.isEmpty { doorbell.ring() } }
+
     private func send(through channel: any NoticeChannel) async throws {
         for await _ in doorbell.rings {
-            while !outbox.isEmpty {
-                let texts = Array(outbox.prefix(Self.mostAtOnce))
-                outbox.removeFirst(texts.count)
+            if loadsSentAt.duration(to: .now) >= Self.betweenLoads {
+                for notice in loads.drain() { enqueue(notice) }
+                loadsSentAt = .now
+            }
+            while !outbox.isEmpty || hasDropped {
+                let hadDropped = hasDropped
+                let texts =
+                    hadDropped ? [try JSONCoding.encodeText(envelope(.missed))] : Array(outbox.prefix(Self.mostAtOnce))
+                if hadDropped { hasDropped = false } else { outbox.removeFirst(texts.count) }
                 isSending = true
                 defer { isSending = false }
                 try await send(texts, through: channel)
@@ -81,33 +125,51 @@ actor NoticeBoard {
         var pause = 0.1
         while true {
             do {
-                return try await channel.send(texts)
+                try await channel.send(texts)
+                if pause > 0.1 { log.notice("notices are sent again") }
+                return
             } catch let failure as StoreFailure {
-                log.error("notices cannot be sent", metadata: ["error": "\(failure)", "waiting": "\(outbox.count)"])
+                if pause == 0.1 { log.error("notices cannot be sent", metadata: ["error": "\(failure)"]) }
                 try await Task.sleep(for: .seconds(pause))
                 pause = min(pause * 2, 2)
+            } catch is CancellationError {
+                throw CancellationError()
             } catch {
-                // Of no use to anybody, and in the way of the rest.
+                // In the way of the rest, whichever of them it is.
                 log.error("notices are dropped", metadata: ["error": "\(error)", "count": "\(texts.count)"])
-                return
+                hasDropped = true
+                return try await Task.sleep(for: .seconds(1))
             }
         }
     }
 
+    // MARK: in
+
     private func hear(_ channel: any NoticeChannel) async throws {
         for await signal in channel.signals() {
             switch signal {
-            case .opened:
-                log.info("notices of other control planes are heard", metadata: ["server": "\(server)"])
-                await reader?.missedSomething()
-            case .lost(let reason): log.error("notices are not heard", metadata: ["error": "\(reason)"])
-            case .notice(let number, let text):
-                guard let envelope = try? JSONCoding.decode(NoticeEnvelope.self, from: text) else {
-                    log.debug("a notice of another version", metadata: ["bytes": "\(text.utf8.count)"])
-                    continue
-                }
-                await reader?.heard(envelope, number: number)
+            case .opened(let number):
+                log.info("notices of all control planes are heard", metadata: ["server": "\(server)"])
+                await reader?.missedSomething(before: number)
+                isHearing = true
+            case .lost(let reason):
+                if isHearing { log.error("notices are not heard", metadata: ["error": "\(reason)"]) }
+                isHearing = false
+            case .uncertain: await post(.missed)
+            case .notice(let number, let text): await hear(text, number)
             }
+        }
+    }
+
+    private func hear(_ text: String, _ number: Int) async {
+        do {
+            await reader?.heard(try JSONCoding.decode(NoticeEnvelope.self, from: text), number: number)
+        } catch {
+            let sender = (try? JSONCoding.decode(JSONValue.self, from: text))?["from"]?.text ?? "unknown"
+            guard strangers.insert(sender).inserted else { return }
+            log.warning(
+                "notices of another version cannot be read; bring all control planes to the same one",
+                metadata: ["server": "\(sender)", "error": "\(error)"])
         }
     }
 }

@@ -1,13 +1,16 @@
 import ControlPlaneCore
 import ServiceRuntime
 
-/// Brings each notice to whom it concerns.
+/// Brings each notice to whom it concerns. Nothing here waits for the store: the notices behind would wait too.
 struct NoticeReader: NoticeBoard.Reader {
     let gateway: AgentGateway
     let hub: EventHub
     let desk: ConfirmationDesk
     let revocations: Revocations
     let membership: Membership
+    let errands: Errands
+    /// Rung where containers that wait for a host may find one.
+    let placement: Doorbell
 
     func heard(_ envelope: NoticeEnvelope, number: Int?) async {
         let stamp = EventHub.Stamp(number: number, time: envelope.at)
@@ -34,19 +37,27 @@ struct NoticeReader: NoticeBoard.Reader {
             if let presence = await gateway.sessionClosed(agent, epoch: epoch) {
                 await hub.publish("agent_disconnected", to: presence.owner, Presentation.offline(presence), stamp)
             }
-        case .disconnect(let agent, let goodbye): await gateway.disconnectHere(agent, goodbye)
-        case .explain(let op, let workload, let agent): gateway.answer(op, workload, on: agent)
+        case .disconnect(let agent, let goodbye):
+            errands.add { await gateway.disconnectHere(agent, goodbye) }
+        case .explain(let op, let workload, let agent):
+            errands.add { await gateway.answer(op, workload, on: agent) }
         case .answered(let op, let result): await gateway.operations.answered(op, result)
+        case .placementWanted: placement.ring()
+        case .missed: await missedSomething(before: nil)
         case .revoked(let token): await revocations.revoked(token)
         }
         if let number { await hub.heard(number) }
     }
 
-    func missedSomething() async {
-        await gateway.findOutAnew()
+    func missedSomething(before number: Int?) async {
+        if let number { await hub.begin(at: number) }
         await revocations.checkAll()
         await desk.checkAll()
-        await hub.forgetHistory()
-        await hub.refresh()
+        errands.add {
+            await gateway.findOutAnew()
+            // With what was found out.
+            await hub.refresh()
+            placement.ring()
+        }
     }
 }

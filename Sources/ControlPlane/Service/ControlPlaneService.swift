@@ -58,20 +58,26 @@ package struct ControlPlaneService: Service {
         let desk = ConfirmationDesk()
         let board = NoticeBoard(server: Secrets.newUUID(), channel: store.noticeChannel(), log: log)
         let shared = board.isShared ? store : nil
+        let errands = Errands()
+        let placement = Doorbell()
         let housekeeping = Doorbell()
         let revocations = Revocations()
         let limiter = RateLimiter(configuration.rateLimit, shared: shared)
         let authenticator = Authenticator(
             store: store, issuer: configuration.issuer.map { TokenIssuer($0, log: log) })
         let certificate = try certificate()
-        let gateway = AgentGateway(store: store, board: board, log: log)
+        let gateway = AgentGateway(
+            store: store, board: board, errands: errands, placement: placement, log: log)
         let containers = ContainerService(
             store: store, gateway: gateway, board: board, desk: desk, configuration: configuration,
             housekeeping: housekeeping)
         let membership = Membership(
-            store: store, board: board, gateway: gateway, hub: hub, housekeeping: housekeeping, log: log)
+            store: store, board: board, gateway: gateway, hub: hub, housekeeping: housekeeping, errands: errands,
+            log: log)
         await board.connect(
-            NoticeReader(gateway: gateway, hub: hub, desk: desk, revocations: revocations, membership: membership))
+            NoticeReader(
+                gateway: gateway, hub: hub, desk: desk, revocations: revocations, membership: membership,
+                errands: errands, placement: placement))
         try await membership.join()
         let agentRoutes = AgentRoutes(store: store, gateway: gateway)
         let containerRoutes = ContainerRoutes(service: containers, store: store, gateway: gateway, agents: agentRoutes)
@@ -113,7 +119,16 @@ package struct ControlPlaneService: Service {
             },
             logger: quietLog)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await application.run() }
+            group.addTask { await errands.run() }
+            group.addTask {
+                await gateway.runPlacement()
+                try await Task.sleep(for: .seconds(86_400 * 365))
+            }
+            group.addTask {
+                await board.untilHearing()
+                try await application.run()
+                await membership.leave()
+            }
             group.addTask { try await feedWatchdog(gateway) }
             group.addTask {
                 await ServerCertificate.reloadOnHangup(certificate, log: log)
@@ -138,7 +153,6 @@ package struct ControlPlaneService: Service {
                 try? await gracefulShutdown()
                 manager.stopping()
                 await gateway.drain()
-                await membership.leave()
                 try await Task.sleep(for: .seconds(86_400))
             }
             defer { group.cancelAll() }

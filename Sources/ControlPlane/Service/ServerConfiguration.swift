@@ -49,7 +49,7 @@ package struct ServerConfiguration: Sendable {
         }
         let folder = environment["STATE_DIRECTORY"] ?? "/var/lib/berth-server"
         let connections = settings.integer("database_connections", default: 8, in: 1...100)
-        let database = settings.text(
+        let database = settings.secretText(
             "database", default: "sqlite:\(folder)/berth.sqlite", expected: DatabasePlace.expected
         ) { DatabasePlace($0, connections: connections) != nil }
         let (host, port) = address(listen) ?? ("127.0.0.1", 8080)

@@ -12,6 +12,12 @@ protocol SQLDatabase: Sendable {
     /// One statement that is a transaction by itself and need not be on disk: counters.
     func single<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
 
+    /// The same database by a way that no other request can hold up.
+    var urgent: any SQLDatabase { get }
+
+    /// Another one whenever anybody has changed anything; nil where finding out costs as much as reading.
+    func version() -> Int?
+
     /// Names of the schema's steps that were taken, in their order.
     func migrations() async throws -> [String]
 

@@ -3,6 +3,8 @@ import GRDB
 /// SQLite in one file, through GRDB: one writer, as many readers as like.
 struct SQLiteDatabase: SQLDatabase {
     let pool: DatabasePool
+    /// Only looks whether others have committed, which are all but itself.
+    private let watcher: DatabaseQueue
 
     /// Opens or creates the file.
     init(path: String) throws {
@@ -14,6 +16,10 @@ struct SQLiteDatabase: SQLDatabase {
         try pool.barrierWriteWithoutTransaction { database in
             try database.execute(sql: "PRAGMA synchronous = FULL")
         }
+        var watching = Configuration()
+        watching.readonly = true
+        watching.busyMode = .timeout(10)
+        watcher = try DatabaseQueue(path: path, configuration: watching)
     }
 
     func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
@@ -45,6 +51,14 @@ struct SQLiteDatabase: SQLDatabase {
     func single<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
     {
         try await write(.soon, body)
+    }
+
+    var urgent: any SQLDatabase { self }
+
+    func version() -> Int? {
+        try? watcher.unsafeRead { database in
+            try Int.fetchOne(try database.cachedStatement(sql: "PRAGMA data_version"))
+        }
     }
 
     func migrations() async throws -> [String] {

@@ -32,19 +32,4 @@ final class PostgresConnection: Sendable {
             queue.async { continuation.resume(with: Result { try body(self.session) }) }
         }
     }
-
-    /// Calls `readable` on the queue whenever the server has said something, until the source is cancelled.
-    func watch(_ readable: @escaping @Sendable (PostgresSession) -> Void) async -> any DispatchSourceRead {
-        await withCheckedContinuation { continuation in
-            queue.async { [self] in
-                let source = DispatchSource.makeReadSource(
-                    fileDescriptor: session.library.socket(session.handle), queue: queue)
-                // The source keeps the connection until it is cancelled.
-                source.setEventHandler { readable(self.session) }
-                source.setCancelHandler {}
-                source.activate()
-                continuation.resume(returning: source)
-            }
-        }
-    }
 }

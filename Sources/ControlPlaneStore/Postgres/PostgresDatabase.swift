@@ -3,7 +3,12 @@
 struct PostgresDatabase: SQLDatabase {
     let library: PostgresLibrary
     let address: String
-    let pool: PostgresPool
+    private let pool: PostgresPool
+    /// A few connections that no request of a user can use up: leases and notices go over them.
+    private let reserve: PostgresPool
+    /// Yields where nobody knows whether a transaction was committed: its answer was lost.
+    let uncertainties: AsyncStream<Void>
+    private let uncertain: AsyncStream<Void>.Continuation
 
     /// So often one transaction is run again, at most.
     private static let mostAttempts = 40
@@ -13,22 +18,20 @@ struct PostgresDatabase: SQLDatabase {
         self.library = library
         self.address = address
         pool = PostgresPool(library, address, most: connections)
+        reserve = PostgresPool(library, address, most: 2)
+        (uncertainties, uncertain) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
-    /// - Throws: what is wrong with an address, without asking anybody.
-    static func check(_ address: String) throws {
-        let library = try PostgresLibrary.shared.get()
-        var problem: UnsafeMutablePointer<CChar>?
-        let options = library.parse(address, &problem)
-        defer {
-            library.freeOptions(options)
-            library.free(problem)
-        }
-        guard options == nil else { return }
-        throw StoreFailure.unavailable(problem.map { String(cString: $0) } ?? "the address cannot be read")
+    private init(reserveOf other: PostgresDatabase) {
+        (library, address, pool, reserve) = (other.library, other.address, other.reserve, other.reserve)
+        (uncertainties, uncertain) = (other.uncertainties, other.uncertain)
     }
 
-    func noticeChannel() -> any NoticeChannel { PostgresNoticeChannel(database: self) }
+    var urgent: any SQLDatabase { PostgresDatabase(reserveOf: self) }
+
+    func noticeChannel() -> any NoticeChannel { PostgresNoticeChannel(database: PostgresDatabase(reserveOf: self)) }
+
+    func version() -> Int? { nil }
 
     func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
         try await transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", body)
@@ -44,15 +47,26 @@ struct PostgresDatabase: SQLDatabase {
 
     func single<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
     {
-        try await again { try await pool.lend { connection in try await connection.perform { try body($0) } } }
+        try await untilItFits {
+            try await pool.lend { connection in
+                try await connection.perform { session in
+                    do {
+                        return try body(session)
+                    } catch let failure as StoreFailure {
+                        // Done twice at worst, and it is a counter.
+                        throw session.isBroken ? NotBegun(failure: failure) : failure
+                    }
+                }
+            }
+        }
     }
 
     func transaction<Value: Sendable>(
         _ begin: String, _ body: @escaping @Sendable (any SQLConnection) throws -> Value
     ) async throws -> Value {
-        try await again {
+        try await untilItFits {
             try await pool.lend { connection in
-                try await connection.perform { session in
+                try await connection.perform { [uncertain] session in
                     do {
                         try session.execute(begin)
                     } catch let failure as StoreFailure {
@@ -61,7 +75,12 @@ struct PostgresDatabase: SQLDatabase {
                     }
                     do {
                         let value = try body(session)
-                        try session.execute("COMMIT")
+                        do {
+                            try session.commit()
+                        } catch let failure as StoreFailure {
+                            uncertain.yield()
+                            throw failure
+                        }
                         return value
                     } catch {
                         if !session.isIdle { try? session.execute("ROLLBACK") }
@@ -74,9 +93,9 @@ struct PostgresDatabase: SQLDatabase {
 
     private struct NotBegun: Error { var failure: StoreFailure }
 
-    private func again<Value: Sendable>(_ body: () async throws -> Value) async throws -> Value {
+    private func untilItFits<Value: Sendable>(_ body: () async throws -> Value) async throws -> Value {
         var attempt = 1
-        var isFresh = false
+        var hasNewConnections = false
         while true {
             do {
                 return try await body()
@@ -85,8 +104,8 @@ struct PostgresDatabase: SQLDatabase {
                 try await Task.sleep(for: .microseconds(Int.random(in: 0...(min(attempt, 20) * 2000))))
                 attempt += 1
             } catch let error as NotBegun {
-                guard !isFresh else { throw error.failure }
-                isFresh = true
+                guard !hasNewConnections else { throw error.failure }
+                hasNewConnections = true
                 await pool.forgetIdle()
             } catch let error as PostgresError where error.isWorthRetrying {
                 throw StoreFailure.unavailable("\(error), \(attempt) times")
@@ -113,31 +132,39 @@ struct PostgresDatabase: SQLDatabase {
     func migrate() async throws {
         try await pool.lend { connection in
             try await connection.perform { session in
-                // Several control planes may start at the same time: one takes the steps, the others wait for it.
-                try session.execute("SET statement_timeout = 0; SET lock_timeout = 0")
-                defer { try? session.execute("SET statement_timeout = '30s'; SET lock_timeout = '10s'") }
-                try session.execute("SELECT pg_advisory_lock(\(Self.migrationLock))")
-                defer { try? session.execute("SELECT pg_advisory_unlock(\(Self.migrationLock))") }
-                try session.execute(
-                    """
-                    CREATE TABLE IF NOT EXISTS berth_migration
-                        (number BIGINT GENERATED ALWAYS AS IDENTITY, name TEXT PRIMARY KEY)
-                    """)
-                let taken = try Set(Self.taken(session))
-                if let step = taken.subtracting(PostgresSchema.steps.map(\.name)).max() {
-                    throw StoreFailure.newerSchema(step)
-                }
-                for step in PostgresSchema.steps where !taken.contains(step.name) {
-                    try session.execute("BEGIN")
-                    do {
-                        try session.execute(step.sql)
-                        _ = try session.run("INSERT INTO berth_migration (name) VALUES (?)", [.text(step.name)])
-                        try session.execute("COMMIT")
-                    } catch {
-                        try? session.execute("ROLLBACK")
-                        throw error
-                    }
-                }
+                let known = PostgresSchema.steps.map(\.name)
+                let taken = try Self.taken(session)
+                if let step = Set(taken).subtracting(known).max() { throw StoreFailure.newerSchema(step) }
+                // Who may only read and write rows can work on tables that are up to date.
+                if Set(taken) == Set(known) { return }
+                try Self.takeSteps(session)
+            }
+        }
+    }
+
+    @Sendable private static func takeSteps(_ session: PostgresSession) throws {
+        // Several control planes may start at the same time: one takes the steps, the others wait for it.
+        try session.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+        defer { try? session.execute("SET statement_timeout = '30s'; SET lock_timeout = '10s'") }
+        try session.execute("SELECT pg_advisory_lock(\(migrationLock))")
+        defer { try? session.execute("SELECT pg_advisory_unlock(\(migrationLock))") }
+        // A step that waits for a table makes everybody wait behind it.
+        try session.execute("SET lock_timeout = '10s'")
+        try session.execute(
+            """
+            CREATE TABLE IF NOT EXISTS berth_migration
+                (number BIGINT GENERATED ALWAYS AS IDENTITY, name TEXT PRIMARY KEY)
+            """)
+        let taken = try Set(Self.taken(session))
+        for step in PostgresSchema.steps where !taken.contains(step.name) {
+            try session.execute("BEGIN")
+            do {
+                try session.execute(step.sql)
+                _ = try session.run("INSERT INTO berth_migration (name) VALUES (?)", [.text(step.name)])
+                try session.commit()
+            } catch {
+                try? session.execute("ROLLBACK")
+                throw error
             }
         }
     }

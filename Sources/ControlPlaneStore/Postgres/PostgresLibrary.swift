@@ -4,7 +4,7 @@ import Glibc
 /// The signatures are those of its documented interface, which has been stable since version 9.
 struct PostgresLibrary: Sendable {
     typealias Handle = OpaquePointer
-    typealias Result = OpaquePointer
+    typealias ResultHandle = OpaquePointer
     typealias Text = UnsafePointer<CChar>
 
     let connect: @convention(c) (UnsafePointer<Text?>?, UnsafePointer<Text?>?, CInt) -> Handle?
@@ -14,23 +14,24 @@ struct PostgresLibrary: Sendable {
     let serverVersion: @convention(c) (Handle?) -> CInt
     let socket: @convention(c) (Handle?) -> CInt
     let transactionStatus: @convention(c) (Handle?) -> CInt
-    let execute: @convention(c) (Handle?, Text) -> Result?
+    let execute: @convention(c) (Handle?, Text) -> ResultHandle?
     let executeWithParameters:
         @convention(c) (
             Handle?, Text, CInt, UnsafePointer<CUnsignedInt>?, UnsafePointer<Text?>?, UnsafePointer<CInt>?,
             UnsafePointer<CInt>?, CInt
-        ) -> Result?
-    let clear: @convention(c) (Result?) -> Void
-    let resultStatus: @convention(c) (Result?) -> CInt
-    let resultErrorField: @convention(c) (Result?, CInt) -> Text?
-    let rowCount: @convention(c) (Result?) -> CInt
-    let columnCount: @convention(c) (Result?) -> CInt
-    let columnName: @convention(c) (Result?, CInt) -> Text?
-    let columnType: @convention(c) (Result?, CInt) -> CUnsignedInt
-    let isNull: @convention(c) (Result?, CInt, CInt) -> CInt
-    let value: @convention(c) (Result?, CInt, CInt) -> Text?
-    let length: @convention(c) (Result?, CInt, CInt) -> CInt
-    let changes: @convention(c) (Result?) -> Text?
+        ) -> ResultHandle?
+    let clear: @convention(c) (ResultHandle?) -> Void
+    let resultStatus: @convention(c) (ResultHandle?) -> CInt
+    let resultErrorField: @convention(c) (ResultHandle?, CInt) -> Text?
+    let rowCount: @convention(c) (ResultHandle?) -> CInt
+    let columnCount: @convention(c) (ResultHandle?) -> CInt
+    let columnName: @convention(c) (ResultHandle?, CInt) -> Text?
+    let columnType: @convention(c) (ResultHandle?, CInt) -> CUnsignedInt
+    let isNull: @convention(c) (ResultHandle?, CInt, CInt) -> CInt
+    let value: @convention(c) (ResultHandle?, CInt, CInt) -> Text?
+    let length: @convention(c) (ResultHandle?, CInt, CInt) -> CInt
+    let changes: @convention(c) (ResultHandle?) -> Text?
+    let commandTag: @convention(c) (ResultHandle?) -> Text?
     let consumeInput: @convention(c) (Handle?) -> CInt
     let notification: @convention(c) (Handle?) -> UnsafeMutableRawPointer?
     let free: @convention(c) (UnsafeMutableRawPointer?) -> Void
@@ -50,7 +51,7 @@ struct PostgresLibrary: Sendable {
     /// `PQTRANS_IDLE`
     static let outsideTransaction: CInt = 0
 
-    static let shared = Swift.Result<PostgresLibrary, StoreFailure> { () throws(StoreFailure) in
+    static let shared = Result<PostgresLibrary, StoreFailure> { () throws(StoreFailure) in
         guard let library = dlopen("libpq.so.5", RTLD_NOW | RTLD_LOCAL) else {
             throw StoreFailure.unavailable(
                 "libpq.so.5, PostgreSQL's client library, cannot be opened; on Debian: apt-get install libpq5")
@@ -85,6 +86,7 @@ struct PostgresLibrary: Sendable {
         value = try symbol("PQgetvalue")
         length = try symbol("PQgetlength")
         changes = try symbol("PQcmdTuples")
+        commandTag = try symbol("PQcmdStatus")
         consumeInput = try symbol("PQconsumeInput")
         notification = try symbol("PQnotifies")
         free = try symbol("PQfreemem")

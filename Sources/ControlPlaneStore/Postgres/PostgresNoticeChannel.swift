@@ -1,4 +1,4 @@
-import Dispatch
+import Glibc
 
 /// Notices by `NOTIFY` and `LISTEN`. Who sends takes a lock until its transaction has ended, so that the numbers of the
 /// notices are in the order in which all hear them.
@@ -10,18 +10,29 @@ struct PostgresNoticeChannel: NoticeChannel {
     func send(_ texts: [String]) async throws {
         let parts = texts.flatMap { NoticeParts.split($0) }
         guard !parts.isEmpty else { return }
-        // Lost notices are made up for by reading everything anew; they need not be on disk.
-        let begin = "BEGIN; SET LOCAL synchronous_commit = off; SELECT pg_advisory_xact_lock(\(Self.lock))"
-        try await database.transaction(begin) { connection in
-            for part in parts {
-                try connection.execute(
-                    "SELECT pg_notify('\(Self.name)', nextval('notice_number') || ' ' || ?)", [part])
-            }
+        // On disk, or a crash of the server would take numbers back that clients know already.
+        try await database.transaction("BEGIN; SELECT pg_advisory_xact_lock(\(Self.lock))") { connection in
+            _ = try connection.rows(
+                """
+                SELECT pg_notify('\(Self.name)', nextval('notice_number') || ' ' || part)
+                FROM unnest(?::text[]) AS part
+                """, [Self.array(parts)])
         }
+    }
+
+    /// As PostgreSQL writes an array of texts.
+    static func array(_ texts: [String]) -> String {
+        "{"
+            + texts.map { text in
+                "\"" + text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
+            }.joined(separator: ",") + "}"
     }
 
     func signals() -> AsyncStream<NoticeSignal> {
         let (stream, continuation) = AsyncStream.makeStream(of: NoticeSignal.self)
+        let uncertainties = Task {
+            for await _ in database.uncertainties { continuation.yield(.uncertain) }
+        }
         let task = Task {
             var pause = 0.1
             while !Task.isCancelled {
@@ -35,7 +46,10 @@ struct PostgresNoticeChannel: NoticeChannel {
             }
             continuation.finish()
         }
-        continuation.onTermination = { _ in task.cancel() }
+        continuation.onTermination = { _ in
+            task.cancel()
+            uncertainties.cancel()
+        }
         return stream
     }
 
@@ -44,34 +58,32 @@ struct PostgresNoticeChannel: NoticeChannel {
         _ continuation: AsyncStream<NoticeSignal>.Continuation, opened: () -> Void
     ) async throws {
         let connection = try await PostgresConnection.open(database.library, database.address)
-        try await connection.perform { try $0.execute("LISTEN \(Self.name)") }
-        continuation.yield(.opened)
+        let number = try await connection.perform { session in
+            try session.execute("LISTEN \(Self.name)")
+            // Whoever counts now is heard: what has been counted is what was missed.
+            try session.execute("BEGIN; SELECT pg_advisory_xact_lock(\(Self.lock))")
+            let last = try session.value(
+                Int.self, "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM notice_number")
+            try session.commit()
+            return last ?? 0
+        }
+        continuation.yield(.opened(number: number))
         opened()
-        let (ends, end) = AsyncStream.makeStream(of: StoreFailure.self, bufferingPolicy: .bufferingOldest(1))
-        let reader = Reader(continuation: continuation, end: end)
-        let source = await connection.watch { reader.read($0) }
-        // What came between LISTEN and the watch makes no new event.
-        try await connection.perform { reader.read($0) }
-        defer { source.cancel() }
-        for await failure in ends { throw failure }
+        let stop = try StopSignal()
+        try await withTaskCancellationHandler {
+            try await connection.perform { session in try Self.read(session, until: stop, continuation) }
+        } onCancel: {
+            stop.give()
+        }
     }
 
-    /// Used on the connection's queue alone.
-    private final class Reader: @unchecked Sendable {
-        private let continuation: AsyncStream<NoticeSignal>.Continuation
-        private let end: AsyncStream<StoreFailure>.Continuation
-        private var joining = NoticeParts.Joining()
-
-        init(continuation: AsyncStream<NoticeSignal>.Continuation, end: AsyncStream<StoreFailure>.Continuation) {
-            self.continuation = continuation
-            self.end = end
-        }
-
-        func read(_ session: PostgresSession) {
-            if session.library.consumeInput(session.handle) == 0 || session.isBroken {
-                end.yield(.unavailable("the connection for notices broke"))
-                end.finish()
-            }
+    /// On the connection's queue, which waits here as long as it listens.
+    private static func read(
+        _ session: PostgresSession, until stop: StopSignal, _ continuation: AsyncStream<NoticeSignal>.Continuation
+    ) throws {
+        var joining = NoticeParts.Joining()
+        while true {
+            // First what came with earlier answers.
             while let notification = session.library.notification(session.handle) {
                 defer { session.library.free(notification) }
                 // `PGnotify`: name, process, extra, next.
@@ -81,6 +93,37 @@ struct PostgresNoticeChannel: NoticeChannel {
                 else { continue }
                 continuation.yield(.notice(number: number, text: whole))
             }
+            var descriptors = [
+                pollfd(fd: session.library.socket(session.handle), events: Int16(POLLIN), revents: 0),
+                pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
+            ]
+            guard poll(&descriptors, nfds_t(descriptors.count), -1) >= 0 || errno == EINTR else {
+                throw StoreFailure.unavailable("the connection for notices cannot be waited on: errno \(errno)")
+            }
+            if descriptors[1].revents != 0 { return }
+            guard session.library.consumeInput(session.handle) != 0, !session.isBroken else {
+                throw StoreFailure.unavailable("the connection for notices broke")
+            }
         }
+    }
+
+    /// Ends a wait on another thread: the reading end of a pipe becomes readable.
+    private final class StopSignal: Sendable {
+        let descriptor: CInt
+        private let writing: CInt
+
+        init() throws {
+            var ends: [CInt] = [-1, -1]
+            guard pipe(&ends) == 0 else { throw StoreFailure.unavailable("no descriptor: errno \(errno)") }
+            (descriptor, writing) = (ends[0], ends[1])
+            for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        }
+
+        deinit {
+            close(descriptor)
+            close(writing)
+        }
+
+        func give() { _ = write(writing, "x", 1) }
     }
 }

@@ -45,11 +45,12 @@ actor PostgresPool {
     private func take() async throws -> PostgresConnection {
         if let connection = idle.popLast() { return connection }
         guard count < most else { return try await wait() }
+        count += 1
         return try await open()
     }
 
+    /// For a place that is counted already.
     private func open() async throws -> PostgresConnection {
-        count += 1
         do {
             return try await PostgresConnection.open(library, address)
         } catch {
@@ -77,13 +78,14 @@ actor PostgresPool {
             throwing: StoreFailure.unavailable("all \(most) connections have been busy for too long"))
     }
 
-    /// - Parameter connection: nil where it broke: whoever waits opens another.
+    /// - Parameter connection: nil where it broke: whoever waits gets its place and opens another.
     private func giveBack(_ connection: PostgresConnection?) {
-        if connection == nil { count -= 1 }
         if !waiting.isEmpty {
             waiting.removeFirst().continuation.resume(returning: connection)
         } else if let connection {
             idle.append(connection)
+        } else {
+            count -= 1
         }
     }
 }

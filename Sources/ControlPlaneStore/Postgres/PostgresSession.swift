@@ -27,12 +27,21 @@ final class PostgresSession {
         "application_name": "berth-server", "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "3",
         "keepalives_count": "3", "tcp_user_timeout": "15000",
     ]
+    /// Of every session. Whoever stops in the middle of a transaction, as a machine does that loses its power, must not keep
+    /// others waiting for its locks. A look at a whole table would make transactions fail that have nothing in common.
+    private static let settings = """
+        SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s';
+        SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;
+        SET tcp_user_timeout = 15000; SET enable_seqscan = off
+        """
     /// 12.0, as libpq counts.
     private static let oldestServer = 120_000
 
-    /// - Throws: `StoreFailure.unavailable`, with what libpq says of it, which never holds a password.
+    /// - Throws: `StoreFailure.unavailable`, with what libpq says of the connection.
     init(_ library: PostgresLibrary, address: String) throws {
         self.library = library
+        // What it says of an address that it cannot read may hold a part of the password.
+        _ = try PostgresAddress(address)
         var names: [String] = []
         var values: [String] = []
         for (name, value) in Self.defaults {
@@ -52,7 +61,7 @@ final class PostgresSession {
         guard version >= Self.oldestServer else {
             throw StoreFailure.unavailable("PostgreSQL 12 or later is needed; this is \(version / 10_000)")
         }
-        try execute("SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET default_transaction_deferrable = off")
+        try execute(Self.settings)
     }
 
     deinit { library.finish(handle) }
@@ -63,7 +72,20 @@ final class PostgresSession {
     /// Statements without parameters, several with `;` between.
     func execute(_ sql: String) throws { _ = try take(library.execute(handle, sql)) }
 
+    /// - Throws: where the transaction was rolled back instead, as one is in which an error was overlooked.
+    func commit() throws {
+        let result = library.execute(handle, "COMMIT")
+        let tag = result.flatMap { library.commandTag($0) }.map { String(cString: $0) }
+        _ = try take(result)
+        guard tag == "COMMIT" else { throw PostgresError(state: "25P02", message: "the transaction was rolled back") }
+    }
+
+    /// - Throws: `PostgresError`, `StoreFailure.unavailable`; for a text with a null character too, which PostgreSQL has no
+    ///   way to keep and would cut.
     func run(_ sql: String, _ arguments: [SQLValue]) throws -> SQLResult {
+        guard !arguments.contains(where: Self.hasNull) else {
+            throw PostgresError(state: "22021", message: "a text with a null character cannot be kept")
+        }
         let types = arguments.map(Self.type)
         let result = Self.withTexts(arguments.map(Self.text)) { values in
             library.executeWithParameters(
@@ -74,7 +96,7 @@ final class PostgresSession {
 
     // MARK: results
 
-    private func take(_ result: PostgresLibrary.Result?) throws -> SQLResult {
+    private func take(_ result: PostgresLibrary.ResultHandle?) throws -> SQLResult {
         guard let result else { throw unavailability() }
         defer { library.clear(result) }
         guard PostgresLibrary.successes.contains(library.resultStatus(result)) else {
@@ -110,7 +132,7 @@ final class PostgresSession {
         return taken
     }
 
-    private func field(_ field: CInt, of result: PostgresLibrary.Result) -> String {
+    private func field(_ field: CInt, of result: PostgresLibrary.ResultHandle) -> String {
         library.resultErrorField(result, field).map { String(cString: $0) } ?? "unknown"
     }
 
@@ -141,6 +163,10 @@ final class PostgresSession {
         case .text: TypeID.text
         case .bool: TypeID.bool
         }
+    }
+
+    private static func hasNull(_ value: SQLValue) -> Bool {
+        if case .text(let text) = value { text.utf8.contains(0) } else { false }
     }
 
     private static func text(_ value: SQLValue) -> String? {
