@@ -49,7 +49,13 @@ extension Store {
     package func beginPurges(
         deletedBefore moment: Double, now: Double
     ) async throws -> (agents: Set<AgentID>, hasMore: Bool) {
-        try await database.write { database in
+        // Most rounds find nothing, and need not wait for the disk.
+        let isDue = try await database.read { database in
+            try database.exists(
+                "SELECT 1 FROM container WHERE deleted_at <= ? AND purged_at IS NULL AND NOT purges", [moment])
+        }
+        guard isDue else { return ([], false) }
+        return try await database.write { database in
             try database.execute(
                 """
                 UPDATE container SET purges = TRUE, purged_at = ?

@@ -22,25 +22,17 @@ struct AgentConversation: Sendable {
         let epoch = Epoch()
         do {
             _ = try await connection.run { messages, writer in
-                // True where the conversation is over.
-                try await withThrowingTaskGroup(of: Bool.self) { group in
+                try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
                         try await Task.sleep(for: Self.helloTimeout)
                         if await epoch.number == 0 {
                             await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello")
                         }
-                        return false
                     }
-                    group.addTask {
-                        try await send(outgoing, writer, epoch)
-                        return true
-                    }
+                    group.addTask { try await send(outgoing, writer, epoch) }
                     defer { group.cancelAll() }
-                    group.addTask {
-                        try await receive(messages, writer, outgoing, epoch)
-                        return true
-                    }
-                    while let isOver = try await group.next(), !isOver {}
+                    // In this task: one less for each agent. It ends when the socket does, whoever closes it.
+                    try await receive(messages, writer, outgoing, epoch)
                 }
             }
         } catch {
@@ -171,7 +163,7 @@ struct AgentConversation: Sendable {
                 case .end(let goodbye):
                     try await writer.send(try JSONCoding.encodeText(ControlPlaneMessage.goodbye(goodbye)))
                     await writer.close(code: 1000, reason: goodbye.code.word)
-                    return try await Task.sleep(for: .seconds(10))
+                    return
                 }
             }
         }

@@ -7,7 +7,8 @@ package actor EventHub {
         package var sequence: Int
         package var user: String
         package var type: String
-        package var data: JSONValue
+        /// JSON, made once for all who hear it.
+        package var data: String
         package var time: Double
     }
 
@@ -65,7 +66,8 @@ package actor EventHub {
         } else {
             sequence += 1
         }
-        let event = Event(sequence: sequence, user: user, type: type, data: data, time: stamp.time)
+        guard let text = try? JSONCoding.encodeText(data) else { return }
+        let event = Event(sequence: sequence, user: user, type: type, data: text, time: stamp.time)
         history.append(event)
         if history.count > 2 * Self.historyLimit {
             knownSince = history[Self.historyLimit - 1].sequence

@@ -81,13 +81,19 @@ struct EventStream: Sendable {
         }
     }
 
-    /// `container` repeats `data` for older clients.
     private static func frame(_ type: String, _ data: JSONValue, sequence: Int, time: Double) throws -> String {
-        try JSONCoding.encodeText(
-            JSONValue.object([
-                "type": .string(type), "data": data, "container": data, "seq": .integer(sequence),
-                "timestamp": .string(Timestamp.text(seconds: time)),
-            ]))
+        frame(type, try JSONCoding.encodeText(data), sequence: sequence, time: time)
+    }
+
+    /// `container` repeats `data` for older clients.
+    ///
+    /// - Parameters:
+    ///   - type: one of ours, with nothing in it to be escaped.
+    ///   - data: JSON.
+    private static func frame(_ type: String, _ data: String, sequence: Int, time: Double) -> String {
+        """
+        {"container":\(data),"data":\(data),"seq":\(sequence),"timestamp":"\(Timestamp.text(seconds: time))","type":"\(type)"}
+        """
     }
 
     private func answer(_ messages: WebSocketConnection.Messages, _ writer: WebSocketConnection.Writer) async throws {

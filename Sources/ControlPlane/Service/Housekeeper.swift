@@ -21,8 +21,14 @@ final class Housekeeper: Sendable {
     private let lastRound = Mutex<(wall: Double, steady: ContinuousClock.Instant)?>(nil)
     private static let mostJump = 3600.0
 
-    /// Windows of requests are looked through as a whole, so not in each round.
-    private let windowsForgottenAt = Mutex<ContinuousClock.Instant?>(nil)
+    /// Old records are looked for now and then: rounds come with every deletion.
+    private let forgottenAt = Mutex<ContinuousClock.Instant?>(nil)
+
+    private func forget(_ now: Double) async throws {
+        if gateway.board.isShared { try await store.forgetRequestWindows() }
+        let forgotten = try await store.forgetAudit(before: now - Double(configuration.auditDays) * Self.day)
+        if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
+    }
 
     private static func isDue(_ last: inout ContinuousClock.Instant?) -> Bool {
         if let last, last.duration(to: .now) < .seconds(600) { return false }
@@ -97,11 +103,7 @@ final class Housekeeper: Sendable {
         let retention = Double(configuration.retentionDays) * Self.day
         let purges = try await store.beginPurges(deletedBefore: now - retention, now: now)
         for agent in purges.agents { await gateway.desiredStateChanged(agent) }
-        if gateway.board.isShared, windowsForgottenAt.withLock({ Self.isDue(&$0) }) {
-            try await store.forgetRequestWindows()
-        }
-        let forgotten = try await store.forgetAudit(before: now - Double(configuration.auditDays) * Self.day)
-        if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
+        if forgottenAt.withLock({ Self.isDue(&$0) }) { try await forget(now) }
         if over.count == Store.roundOfHousekeeping { return 0.05 }
         // The rest when hosts are done with these.
         if purges.hasMore { return 5 }

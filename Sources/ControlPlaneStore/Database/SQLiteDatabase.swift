@@ -23,7 +23,12 @@ struct SQLiteDatabase: SQLDatabase {
     }
 
     func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
-        try await Self.naming { try await pool.read { try body(SQLiteConnection(database: $0)) } }
+        try await Self.naming { try readHere(body) }
+    }
+
+    /// On the caller's own thread: reading waits for no writer, and two changes of threads cost more than most reads.
+    private func readHere<Value>(_ body: (any SQLConnection) throws -> Value) throws -> Value {
+        try pool.read { try body(SQLiteConnection(database: $0)) }
     }
 
     func write<Value: Sendable>(
