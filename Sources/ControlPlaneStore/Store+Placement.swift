@@ -75,80 +75,103 @@ extension Store {
         var wanted: AgentID?
     }
 
-    /// Gives a host to containers that had none, oldest first.
-    ///
-    /// - Returns: those that have one now.
-    package func placeWaiting(online: Set<AgentID>) async throws -> [ContainerRecord] {
-        var placed: [ContainerRecord] = []
-        var after: (createdAt: Double, id: String) = (-1, "")
-        while true {
-            let (createdAt, id) = after
-            let (waiting, candidates) = try await database.read { database in
-                let waiting = try database.rows(
-                    """
-                    SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL
-                        AND (created_at > ? OR (created_at = ? AND id > ?)) ORDER BY created_at, id LIMIT ?
-                    """, [createdAt, createdAt, id, Self.page]
-                ).map { row in
-                    Waiting(
-                        container: try Rows.container(row),
-                        wanted: (row["wanted_agent_id"] as String?).map { AgentID(validated: $0) })
-                }
-                var candidates: [String: [Placement.Candidate]] = [:]
-                for user in Set(waiting.map(\.container.userID)) {
-                    candidates[user] = try Self.candidates(for: user, online: online, database)
-                }
-                return (waiting, candidates)
+    /// Where a look at the waiting containers goes on.
+    package struct WaitingPage: Hashable, Sendable {
+        fileprivate var createdAt: Double
+        fileprivate var id: String
+
+        package static let first = WaitingPage(createdAt: -1, id: "")
+    }
+
+    package struct PlacementOutcome: Hashable, Sendable {
+        /// Those that have a host now.
+        package var placed: [ContainerRecord] = []
+        /// A chosen host was full by the time that the choice was stored: another look may find another.
+        package var isOutdated = false
+        /// Nil behind the last.
+        package var next: WaitingPage?
+    }
+
+    /// Gives a host to containers that had none, oldest first, a page at a time.
+    package func placeWaiting(_ page: WaitingPage, online: Set<AgentID>) async throws -> PlacementOutcome {
+        let (waiting, candidates) = try await database.read { database in
+            let waiting = try database.rows(
+                """
+                SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL
+                    AND (created_at > ? OR (created_at = ? AND id > ?)) ORDER BY created_at, id LIMIT ?
+                """, [page.createdAt, page.createdAt, page.id, Self.page]
+            ).map { row in
+                Waiting(
+                    container: try Rows.container(row),
+                    wanted: (row["wanted_agent_id"] as String?).map { AgentID(validated: $0) })
             }
-            placed += try await store(Self.choices(for: waiting, among: candidates))
-            guard waiting.count == Self.page, let last = waiting.last?.container else { return placed }
-            after = (last.createdAt, last.id.text)
+            var candidates: [String: [Placement.Candidate]] = [:]
+            for user in Set(waiting.map(\.container.userID)) {
+                candidates[user] = try Self.candidates(for: user, online: online, database)
+            }
+            return (waiting, candidates)
         }
+        var outcome = try await store(Self.choices(for: waiting, among: candidates))
+        if waiting.count == Self.page, let last = waiting.last?.container {
+            outcome.next = WaitingPage(createdAt: last.createdAt, id: last.id.text)
+        }
+        return outcome
     }
 
     /// Only those for which something is new: a host, or another reason for none.
     private static func choices(
         for waiting: [Waiting], among candidates: [String: [Placement.Candidate]]
     ) -> [ContainerRecord] {
-        var candidates = candidates
+        // By agent, not by user: a shared host is one for all of them.
+        var promised: [AgentID: (memoryMB: Int, containers: Int)] = [:]
         return waiting.compactMap { waiting in
             var container = waiting.container
-            let hosts = candidates[container.userID] ?? []
+            let hosts = (candidates[container.userID] ?? []).map { host in
+                var host = host
+                host.reservedMemoryMB += promised[host.agent]?.memoryMB ?? 0
+                host.containers += promised[host.agent]?.containers ?? 0
+                return host
+            }
             switch Placement.choose(among: hosts, for: container.spec, wanted: waiting.wanted) {
             case .none(let reason) where reason == container.placement: return nil
             case .none(let reason): container.placement = reason
             case .agent(let agent):
                 (container.agent, container.placement) = (agent, nil)
-                if let index = hosts.firstIndex(where: { $0.agent == agent }) {
-                    candidates[container.userID]?[index].reservedMemoryMB += container.spec.resources.memoryMB
-                    candidates[container.userID]?[index].containers += 1
-                }
+                let capacity = hosts.first { $0.agent == agent }?.capacity.memoryMB ?? 0
+                promised[agent, default: (0, 0)].memoryMB += min(container.spec.resources.memoryMB, capacity)
+                promised[agent, default: (0, 0)].containers += 1
             }
             return container
         }
     }
 
-    /// - Returns: those that have a host now: one that is full by now, or taken by another control plane, does not count.
-    private func store(_ choices: [ContainerRecord]) async throws -> [ContainerRecord] {
-        guard !choices.isEmpty else { return [] }
+    private func store(_ choices: [ContainerRecord]) async throws -> PlacementOutcome {
+        guard !choices.isEmpty else { return PlacementOutcome() }
         return try await database.write { database in
-            try choices.filter { container in
+            var outcome = PlacementOutcome()
+            for container in choices {
                 let unplaced = "id = ? AND agent_id IS NULL AND deleted_at IS NULL"
                 guard let agent = container.agent else {
                     try database.execute(
                         "UPDATE container SET placement = ? WHERE \(unplaced)",
                         [container.placement, container.id.text])
-                    return false
+                    continue
                 }
-                guard try database.exists("SELECT 1 FROM container WHERE \(unplaced)", [container.id.text]),
-                    try Self.hasRoom(agent, for: container.spec, database)
-                else { return false }
+                // Deleted meanwhile, or placed by another control plane.
+                guard try database.exists("SELECT 1 FROM container WHERE \(unplaced)", [container.id.text]) else {
+                    continue
+                }
+                guard try Self.hasRoom(agent, for: container.spec, database) else {
+                    outcome.isOutdated = true
+                    continue
+                }
                 let revision = try Rows.raiseRevision(of: agent, database)
                 try database.execute(
                     "UPDATE container SET agent_id = ?, changed_revision = ?, placement = NULL WHERE id = ?",
                     [agent.text, revision, container.id.text])
-                return true
+                outcome.placed.append(container)
             }
+            return outcome
         }
     }
 }

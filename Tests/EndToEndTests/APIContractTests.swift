@@ -175,6 +175,38 @@ import Testing
         try await controlPlane.stop()
     }
 
+    @Test func `a list is never older than the last change, whoever made it`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let command = try TestEnvironment.binary("berth-server")
+        func limit() async throws -> Int? { try await client.call(.GET, "/api/containers").body["limit"]?.number }
+        for round in 0..<20 {
+            let made = try await client.call(.POST, "/api/containers", #"{"image":"alpine","name":"a\#(round)"}"#)
+            let id = try #require(made.text("db_id"))
+            #expect(try await client.entries().map { $0["name"]?.text } == ["a\(round)"])
+            #expect(try await client.call(.PATCH, "/api/containers/\(id)", #"{"name":"b"}"#).status == 202)
+            #expect(try await client.entries().map { $0["name"]?.text } == ["b"])
+            #expect(try await client.call(.DELETE, "/api/containers/\(id)").status == 200)
+            #expect(try await client.entries().isEmpty)
+        }
+        // By another program, of which the server hears nothing.
+        for (tier, number) in [("pro", 10), ("free", 5), ("enterprise", 25)] {
+            let result = try await RunningProgram.run(
+                command, ["user", "set-tier", "--name", "admin", "--tier", tier] + controlPlane.databaseFlag)
+            #expect(result.status == 0, "\(result.output)")
+            #expect(try await limit() == number)
+        }
+        let made = try await client.call(.POST, "/api/tokens", #"{"scopes":["read"]}"#)
+        let other = APIClient(port: client.port, token: try #require(made.text("token")))
+        #expect(try await other.call(.GET, "/api/containers").status == 200)
+        let revoked = try await RunningProgram.run(
+            command,
+            ["token", "revoke", "--user", "admin", try #require(made.text("id"))] + controlPlane.databaseFlag)
+        #expect(revoked.status == 0, "\(revoked.output)")
+        #expect(try await other.call(.GET, "/api/containers").status == 401)
+        try await controlPlane.stop()
+    }
+
     @Test func `events start with a list, and can be replayed from a sequence`() async throws {
         let controlPlane = try await TestControlPlane()
         let client = await controlPlane.client()

@@ -24,11 +24,12 @@ private struct ContractWorld {
             lastUsedAt: 1)
     }
 
-    func agent(_ id: String = "a1", user: String = "u1") async throws -> AgentRecord {
+    func agent(_ id: String = "a1", user: String = "u1", isShared: Bool = false) async throws -> AgentRecord {
         let host = HostDescription(
             capacity: HostCapacity(memoryMB: 8000, cpuMillicores: 4000), engine: EngineDescription(runtimes: ["runc"]))
         let agent = AgentRecord(
-            id: AgentID(validated: id), userID: user, name: id, details: "", tags: ["t"], isShared: false, host: host,
+            id: AgentID(validated: id), userID: user, name: id, details: "", tags: ["t"], isShared: isShared,
+            host: host,
             createdAt: 1, lastSeenAt: 1)
         let token = TokenRecord(
             id: "t-\(id)", userID: user, name: "", prefix: "", scopes: [.agent], agent: agent.id, createdAt: 1)
@@ -231,8 +232,32 @@ private struct ContractWorld {
         guard case .created(let one) = try await world.create(world.container("one")) else { return }
         #expect(one.agent == nil && one.placement != nil)
         let agent = try await world.agent()
-        #expect(try await world.store.placeWaiting(online: []).isEmpty)
-        #expect(try await world.store.placeWaiting(online: [agent.id]).map(\.id) == [one.id])
+        #expect(try await world.store.placeWaiting(.first, online: []).placed.isEmpty)
+        #expect(try await world.store.placeWaiting(.first, online: [agent.id]).placed.map(\.id) == [one.id])
         #expect(try await world.store.desiredState(of: agent.id).workloads[one.id] != nil)
+    }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `one look at what waits counts every host once for all users, each container with no more than the host`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await ContractWorld(kind)
+        _ = try await world.store.create(world.user, now: 1)
+        let other = UserRecord(id: "u2", name: "bob", tier: .free, isAdmin: false)
+        _ = try await world.store.create(other, now: 1)
+        for number in 0..<6 {
+            var waiting = world.container("c\(number)", user: number % 2 == 0 ? "u1" : "u2")
+            // More than the host has, so each counts as all of it.
+            waiting.spec.resources.memoryMB = 100_000
+            guard case .created = try await world.create(waiting) else {
+                Issue.record("expected a creation")
+                return
+            }
+        }
+        let host = try await world.agent("shared", isShared: true)
+        let outcome = try await world.store.placeWaiting(.first, online: [host.id])
+        #expect(outcome.placed.count == Placement.overcommit && !outcome.isOutdated && outcome.next == nil)
+        #expect(Set(outcome.placed.map(\.userID)) == ["u1", "u2"])
+        #expect(try await world.store.placeWaiting(.first, online: [host.id]).placed.isEmpty)
     }
 }

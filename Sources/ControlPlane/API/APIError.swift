@@ -95,7 +95,7 @@ struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
     ) async throws -> Response {
         var response = try await answer(request, context: context, next: next)
         // The answer to a HEAD has no body, or the next answer on the connection is read from the middle of it.
-        if request.method == .head { response.body = ResponseBody() }
+        if request.method == .head { response = response.createHeadResponse() }
         return response
     }
 

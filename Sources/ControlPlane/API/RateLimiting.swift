@@ -34,7 +34,11 @@ actor RateLimiter {
         }
         let key = Key(who: who, class: `class`)
         // What was refused is refused until its window ends; the store is not asked for it.
-        if let refusal = refusals[key], refusal.until > .now { return refusal.verdict }
+        if var refusal = refusals[key], refusal.until > .now {
+            let left = ContinuousClock.now.duration(to: refusal.until) / .seconds(1)
+            refusal.verdict.retryAfter = max(1, Int(left.rounded(.up)))
+            return refusal.verdict
+        }
         guard let counted = try? await shared.countRequest(`class`, by: who, limit: limit) else {
             return countHere(`class`, by: who, at: Timestamp.now())
         }

@@ -90,8 +90,8 @@ struct SecurityRoutes: Sendable {
         if let agent = try ContainerRoutes.agentID(context) {
             let record = try await agents.owned(agent, by: caller)
             if !isLocked { try await useCode(of: request, caller) }
-            guard try await store.setLock(isLocked, agent: agent) else { throw notSetUp }
-            (id, name, what) = ("agent:\(agent)", record.name, "agent")
+            guard try await store.setLock(isLocked, agent: record.id) else { throw notSetUp }
+            (id, name, what) = ("agent:\(record.id)", record.name, "agent")
         } else {
             let record = try await containers.find(context, caller)
             if !isLocked { try await useCode(of: request, caller) }

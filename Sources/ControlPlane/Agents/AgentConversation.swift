@@ -29,7 +29,15 @@ struct AgentConversation: Sendable {
                             await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello")
                         }
                     }
-                    group.addTask { try await send(outgoing, writer, epoch) }
+                    group.addTask {
+                        do {
+                            try await send(outgoing, writer, epoch)
+                        } catch {
+                            // An agent that is told nothing any more must come back: this ends what receives, too.
+                            connection.abandon()
+                            throw error
+                        }
+                    }
                     defer { group.cancelAll() }
                     // In this task: one less for each agent. It ends when the socket does, whoever closes it.
                     try await receive(messages, writer, outgoing, epoch)
@@ -112,12 +120,12 @@ struct AgentConversation: Sendable {
     ) async throws {
         switch message {
         case .hello, .heartbeat, .ack, .unrecognised: break
-        case .host(let host): try await gateway.heard(host.bounded(), from: agent)
+        case .host(let host): try await gateway.heard(host.bounded(), from: agent, epoch: await epoch.number)
         case .status(let batch) where batch.items.count > ProtocolLimits.statusBatch:
             await writer.close(
                 code: ProtocolCloseCode.malformed, reason: "more than \(ProtocolLimits.statusBatch) statuses at once")
         case .status(let batch):
-            try await gateway.heard(batch.items.map { $0.bounded() }, from: agent)
+            try await gateway.heard(batch.items.map { $0.bounded() }, from: agent, epoch: await epoch.number)
             await outgoing.say(.statusAck(batch: batch.batch))
         case .progress(let progress): await gateway.heard(progress, from: agent)
         case .activity(let samples): await gateway.heard(samples.map { $0.bounded() }, from: agent)
@@ -130,7 +138,8 @@ struct AgentConversation: Sendable {
             await writer.close(
                 code: ProtocolCloseCode.malformed, reason: "more than \(ProtocolLimits.eventBatch) events at once")
         case .events(let events):
-            try await gateway.heard(events, from: agent, process: await epoch.process)
+            try await gateway.heard(
+                events, from: agent, epoch: await epoch.number, process: await epoch.process)
             if let last = events.items.map(\.number).max() { await outgoing.say(.eventAck(upTo: last)) }
         case .opResult(let result): await gateway.operations.answered(result.op, result)
         case .removalCandidates(let candidates):

@@ -26,6 +26,7 @@ extension AgentGateway {
 
     func sessionOpened(_ presence: AgentPresence, process: String) async -> AgentPresences.Opening {
         let agent = presence.agent
+        heardWhileLooking?.append(.opened(presence))
         let isNewer = presences.all[agent].map { $0.epoch < presence.epoch } ?? true
         let replacesLiveSession = presences.all[agent] != nil
         let opening = presences.opened(presence)
@@ -61,6 +62,7 @@ extension AgentGateway {
 
     /// - Returns: the session that was over; nil where the agent has a newer one.
     func sessionClosed(_ agent: AgentID, epoch: Int) -> AgentPresence? {
+        heardWhileLooking?.append(.closed(agent, epoch: epoch))
         // Taken for dead by another control plane, and alive.
         if let mine = sessions[agent], mine.epoch == epoch { errands.add { await self.announce(mine) } }
         guard let closed = presences.closed(agent, epoch: epoch) else { return nil }
@@ -124,6 +126,22 @@ extension AgentGateway {
 
     /// Reads from the store who is connected, and tells each agent that is connected here to look.
     func findOutAnew() async {
+        guard heardWhileLooking == nil else {
+            // One look at a time; the one under way may have begun too early.
+            mustLookAgain = true
+            return
+        }
+        repeat {
+            mustLookAgain = false
+            heardWhileLooking = []
+            await look()
+            heardWhileLooking = nil
+        } while mustLookAgain
+        for agent in departures.keys where !isElsewhere(agent) { endDeparture(of: agent) }
+        repeatDesiredState()
+    }
+
+    private func look() async {
         do {
             let stored = try await store.presences()
             let deleted = try await store.deletedAgents(with: board.server)
@@ -131,6 +149,13 @@ extension AgentGateway {
             var found = AgentPresences()
             for presence in stored where presence.server != board.server { _ = found.opened(presence) }
             for session in sessions.values { _ = found.opened(session.presence) }
+            // Heard after the store had answered, or before: their epochs tell.
+            for news in heardWhileLooking ?? [] {
+                switch news {
+                case .opened(let presence): _ = found.opened(presence)
+                case .closed(let agent, let epoch): _ = found.closed(agent, epoch: epoch)
+                }
+            }
             presences = found
             stats = stats.filter { found.all[$0.key] != nil }
             for presence in found.all.values where presence.server != board.server {
@@ -144,8 +169,6 @@ extension AgentGateway {
             if !hasFailedToFindOut { log.error("who is connected cannot be read", metadata: ["error": "\(error)"]) }
             hasFailedToFindOut = true
         }
-        for agent in departures.keys where !isElsewhere(agent) { endDeparture(of: agent) }
-        repeatDesiredState()
     }
 
     func repeatDesiredState() { for session in sessions.values { session.outgoing.desiredStateChanged() } }
@@ -178,8 +201,14 @@ extension AgentGateway {
     func sendAway() async {
         guard !sessions.isEmpty else { return }
         log.error("sending the agents to other control planes", metadata: ["agents": "\(sessions.count)"])
-        for agent in sessions.keys {
-            await disconnectHere(agent, .init(code: .draining, reason: "this control plane cannot reach its database"))
+        let leaving = sessions
+        sessions = [:]
+        for (agent, session) in leaving {
+            await session.outgoing.end(
+                with: .init(code: .draining, reason: "this control plane cannot reach its database"))
+            // The store is what cannot be reached.
+            storeLater(endOf: agent, session.epoch)
+            await board.post(.closed(agent, epoch: session.epoch))
         }
     }
 }

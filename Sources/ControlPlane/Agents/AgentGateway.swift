@@ -30,9 +30,9 @@ actor AgentGateway {
     let log: Logger
     private let time = ContinuousClock.now
     var identities: [AgentID: IdentityWatch] = [:]
-    var sessions: [AgentID: Session] = [:] { didSet { changes.add() } }
+    var sessions: [AgentID: Session] = [:] { didSet { connectionsChanged() } }
     /// As the notices tell it: a moment behind, and the same everywhere.
-    var presences = AgentPresences() { didSet { changes.add() } }
+    var presences = AgentPresences() { didSet { connectionsChanged() } }
     var stats: [AgentID: HostStats] = [:] { didSet { changes.add() } }
     var activity: [WorkloadID: ActivitySample] = [:] { didSet { changes.add() } }
     var scales: [WorkloadID: ProgressScale] = [:] { didSet { changes.add() } }
@@ -41,9 +41,19 @@ actor AgentGateway {
     /// Who waits for an agent to be gone.
     var departures: [AgentID: [CheckedContinuation<Void, Never>]] = [:]
 
+    private var knownOnline: Set<AgentID>?
+
     /// Ends of sessions that could not be stored.
     private var unstoredEnds: [AgentID: Int] = [:]
     var hasFailedToFindOut = false
+    var mustLookAgain = false
+    /// What was heard of sessions while the store was asked for them; nil where nobody asks.
+    var heardWhileLooking: [SessionNews]?
+
+    enum SessionNews: Sendable {
+        case opened(AgentPresence)
+        case closed(AgentID, epoch: Int)
+    }
 
     init(store: Store, board: NoticeBoard, errands: Errands, placement: Doorbell, log: Logger) {
         self.store = store
@@ -55,8 +65,17 @@ actor AgentGateway {
 
     // MARK: for the API
 
+    /// Made once until somebody comes or goes: a creation is no work for the whole fleet.
     var online: Set<AgentID> {
-        Set(sessions.keys).union(presences.all.values.filter { $0.server != board.server }.map(\.agent))
+        if let knownOnline { return knownOnline }
+        let all = Set(sessions.keys).union(presences.all.values.filter { $0.server != board.server }.map(\.agent))
+        knownOnline = all
+        return all
+    }
+
+    private func connectionsChanged() {
+        knownOnline = nil
+        changes.add()
     }
 
     func isOnline(_ agent: AgentID?) -> Bool {
@@ -140,9 +159,11 @@ actor AgentGateway {
         MonotonicInstant(milliseconds: Int(time.duration(to: .now) / .milliseconds(1)))
     }
 
-    func heard(_ events: AgentMessage.Events, from agent: AgentID, process: String) async throws {
+    func heard(
+        _ events: AgentMessage.Events, from agent: AgentID, epoch: Int, process: String
+    ) async throws {
         try await store.keep(
-            events.items.map { $0.bounded() }, from: agent, epoch: sessions[agent]?.epoch, process: process)
+            events.items.map { $0.bounded() }, from: agent, epoch: epoch, process: process)
     }
 
     /// The socket of this epoch is gone. A newer session of the same agent is not touched.
@@ -158,11 +179,13 @@ actor AgentGateway {
         await board.post(.closed(agent, epoch: session.epoch))
     }
 
+    func storeLater(endOf agent: AgentID, _ epoch: Int) { unstoredEnds[agent] = max(epoch, unstoredEnds[agent] ?? 0) }
+
     private func store(endOf agent: AgentID, _ epoch: Int) async {
         do {
             try await store.closeSession(agent, epoch: epoch, now: Timestamp.now())
         } catch {
-            unstoredEnds[agent] = max(epoch, unstoredEnds[agent] ?? 0)
+            storeLater(endOf: agent, epoch)
         }
     }
 
@@ -184,11 +207,18 @@ actor AgentGateway {
     /// Containers that wait for a host may fit now: one came, changed, or has room again.
     private func placeWaiting() async {
         do {
-            for container in try await store.placeWaiting(online: online) {
-                log.info(
-                    "container placed",
-                    metadata: ["container": "\(container.id)", "agent": "\(container.agent?.text ?? "-")"])
-                await desiredStateChanged(container.agent)
+            var page: Store.WaitingPage? = .first
+            while let current = page {
+                let outcome = try await store.placeWaiting(current, online: online)
+                for container in outcome.placed {
+                    log.info(
+                        "container placed",
+                        metadata: ["container": "\(container.id)", "agent": "\(container.agent?.text ?? "-")"])
+                    await desiredStateChanged(container.agent)
+                }
+                // A host was full by the time its container was stored: there may be another.
+                if outcome.isOutdated { placement.ring() }
+                page = outcome.next
             }
         } catch {
             log.error("waiting containers cannot be placed", metadata: ["error": "\(error)"])
@@ -203,8 +233,8 @@ actor AgentGateway {
             metadata: ["agent": "\(agent)", "workload": "\(nack.workload?.text ?? "-")", "reason": "\(nack.reason)"])
     }
 
-    func heard(_ host: HostDescription, from agent: AgentID) async throws {
-        try await store.update(host, of: agent, epoch: sessions[agent]?.epoch)
+    func heard(_ host: HostDescription, from agent: AgentID, epoch: Int) async throws {
+        try await store.update(host, of: agent, epoch: epoch)
         placement.ring()
     }
 
@@ -229,10 +259,10 @@ actor AgentGateway {
     }
 
     /// Stores statuses and tells whoever waits for them.
-    func heard(_ statuses: [WorkloadStatus], from agent: AgentID) async throws {
+    func heard(_ statuses: [WorkloadStatus], from agent: AgentID, epoch: Int) async throws {
         var hasRoomAgain = false
         for change in try await store.record(
-            statuses, from: agent, epoch: sessions[agent]?.epoch, now: Timestamp.now())
+            statuses, from: agent, epoch: epoch, now: Timestamp.now())
         {
             let container = change.container
             await announce(change)

@@ -84,7 +84,7 @@ struct TerminalAgentConversation: Sendable {
             case "system_info":
                 guard var host = try await store.agent(agent)?.host else { continue }
                 host.learn(from: data)
-                try await gateway.heard(host.bounded(), from: agent)
+                try await gateway.heard(host.bounded(), from: agent, epoch: epoch)
             case "stats": await gateway.heard(HostStats(reported: data), from: agent)
             default: break
             }

@@ -94,8 +94,10 @@ package actor EventHub {
         knownSince = number
     }
 
-    /// Everybody gets a new list.
+    /// Everybody gets a new list; who was not there gets one too when they come back.
     package func refresh() {
+        history = []
+        knownSince = sequence + 1
         for id in subscribers.keys {
             subscribers[id]?.isRefreshed = true
             subscribers[id]?.doorbell.ring()

@@ -19,6 +19,9 @@ struct LatestLoads {
         return true
     }
 
+    mutating func forget(_ agent: AgentID) { stats[agent] = nil }
+    mutating func forget(_ workload: WorkloadID) { samples[workload] = nil }
+
     mutating func drain() -> [Notice] {
         var notices = stats.sorted { $0.key < $1.key }.map {
             Notice.stats($0.key, owner: $0.value.owner, $0.value.stats)

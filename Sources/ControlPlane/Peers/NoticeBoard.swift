@@ -52,6 +52,12 @@ actor NoticeBoard {
             await reader?.heard(envelope(notice), number: nil)
             return
         }
+        switch notice {
+        // What is held back must not come after the end.
+        case .closed(let agent, _): loads.forget(agent)
+        case .settled(let workload, _, isRemoved: true): loads.forget(workload)
+        default: break
+        }
         if !loads.take(notice) { enqueue(notice) }
         doorbell.ring()
     }

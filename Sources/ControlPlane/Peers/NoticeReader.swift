@@ -43,7 +43,7 @@ struct NoticeReader: NoticeBoard.Reader {
             errands.add { await gateway.answer(op, workload, on: agent) }
         case .answered(let op, let result): await gateway.operations.answered(op, result)
         case .placementWanted: placement.ring()
-        case .missed: await missedSomething(before: nil)
+        case .missed: await missedSomething(before: number)
         case .revoked(let token): await revocations.revoked(token)
         }
         if let number { await hub.heard(number) }

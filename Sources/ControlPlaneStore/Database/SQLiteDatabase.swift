@@ -17,7 +17,6 @@ struct SQLiteDatabase: SQLDatabase {
             try database.execute(sql: "PRAGMA synchronous = FULL")
         }
         var watching = Configuration()
-        watching.readonly = true
         watching.busyMode = .timeout(10)
         watcher = try DatabaseQueue(path: path, configuration: watching)
     }
