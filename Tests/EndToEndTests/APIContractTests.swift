@@ -226,7 +226,9 @@ import Testing
     @Test func `an event stream starts with a list whatever it asks to replay`() async throws {
         let controlPlane = try await TestControlPlane()
         let client = await controlPlane.client()
-        for after in ["0", "1", "-5", "99999999999999999", "x"] {
+        // On a new PostgreSQL numbers begin at 1, which is no old one there.
+        let old = controlPlane.database.hasPrefix("sqlite:") ? ["1"] : []
+        for after in ["0", "-5", "99999999999999999", "x"] + old {
             let first = try await client.events(within: 10, after: after, opened: {}, until: { _ in true })
             #expect(first.first?["type"]?.text == "list", "after=\(after)")
         }

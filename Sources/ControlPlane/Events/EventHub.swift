@@ -111,7 +111,7 @@ package actor EventHub {
         nextSubscriber += 1
         var subscriber = Subscriber(user: user)
         var isReplayed = false
-        if let after, (knownSince...max(knownSince, sequence)).contains(after) {
+        if let after, after > 0, (knownSince...max(knownSince, sequence)).contains(after) {
             let missed = history.filter { $0.sequence > after && $0.user == user }
             isReplayed = missed.count <= Self.queueLimit
             // All of it or none: older events after a fresh list would undo it.
