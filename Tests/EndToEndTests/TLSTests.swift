@@ -159,7 +159,7 @@ private final class ConnectProxy: Sendable {
                     ByteBuffer(string: "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"), promise: nil)
             case .tunnel(let port):
                 ClientBootstrap(group: context.eventLoop)
-                    .channelInitializer { $0.pipeline.addHandler(Back(to: channel)) }
+                    .channelInitializer { $0.pipeline.addHandler(ForwardBytes(to: channel)) }
                     .connect(host: "127.0.0.1", port: port)
                     .whenSuccess { peer in
                         self.peer = peer
@@ -169,15 +169,5 @@ private final class ConnectProxy: Sendable {
         }
 
         func channelInactive(context: ChannelHandlerContext) { peer?.close(promise: nil) }
-    }
-
-    private final class Back: ChannelInboundHandler, Sendable {
-        typealias InboundIn = ByteBuffer
-        private let channel: any Channel
-        init(to channel: any Channel) { self.channel = channel }
-        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-            channel.writeAndFlush(unwrapInboundIn(data), promise: nil)
-        }
-        func channelInactive(context: ChannelHandlerContext) { channel.close(promise: nil) }
     }
 }

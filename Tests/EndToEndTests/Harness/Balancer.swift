@@ -37,24 +37,13 @@ final class Balancer: Sendable {
             .whenComplete { result in
                 guard case .success(let peer) = result else { return connect(channel, to: ports.dropFirst()) }
                 do {
-                    try channel.pipeline.syncOperations.addHandler(Forward(to: peer))
-                    try peer.pipeline.syncOperations.addHandler(Forward(to: channel))
+                    try channel.pipeline.syncOperations.addHandler(ForwardBytes(to: peer))
+                    try peer.pipeline.syncOperations.addHandler(ForwardBytes(to: channel))
                     for end in [channel, peer] { end.setOption(.autoRead, value: true).whenFailure { _ in } }
                 } catch {
                     channel.close(promise: nil)
                     peer.close(promise: nil)
                 }
             }
-    }
-
-    private final class Forward: ChannelInboundHandler, Sendable {
-        typealias InboundIn = ByteBuffer
-        private let peer: any Channel
-
-        init(to peer: any Channel) { self.peer = peer }
-        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-            peer.writeAndFlush(unwrapInboundIn(data), promise: nil)
-        }
-        func channelInactive(context: ChannelHandlerContext) { peer.close(promise: nil) }
     }
 }

@@ -75,7 +75,7 @@ final class EngineProxy: Sendable {
                 held.eventStreams.withLock { $0.append(channel) }
             }
             ClientBootstrap(group: context.eventLoop)
-                .channelInitializer { $0.pipeline.addHandler(Back(to: channel)) }
+                .channelInitializer { $0.pipeline.addHandler(ForwardBytes(to: channel)) }
                 .connect(unixDomainSocketPath: engine)
                 .whenSuccess { peer in
                     for part in self.waiting { peer.write(part, promise: nil) }
@@ -85,15 +85,5 @@ final class EngineProxy: Sendable {
         }
 
         func channelInactive(context: ChannelHandlerContext) { peer?.close(promise: nil) }
-    }
-
-    private final class Back: ChannelInboundHandler, Sendable {
-        typealias InboundIn = ByteBuffer
-        private let channel: any Channel
-        init(to channel: any Channel) { self.channel = channel }
-        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-            channel.writeAndFlush(unwrapInboundIn(data), promise: nil)
-        }
-        func channelInactive(context: ChannelHandlerContext) { channel.close(promise: nil) }
     }
 }
