@@ -272,6 +272,36 @@ import Testing
     }
 
     @Test(arguments: DatabaseKind.allCases)
+    func `what an older session still brings is not stored`(_ kind: DatabaseKind) async throws {
+        let database = try await TestDatabase(kind)
+        let store = try await database.open()
+        _ = try await store.create(user, now: 1)
+        let agent = try await agent("a1", in: store)
+        let (older, newer) = (try await open(agent, "s1", in: store), try await open(agent, "s2", in: store))
+        try await store.update(
+            HostDescription(
+                hostname: "h", capacity: HostCapacity(memoryMB: 8000, cpuMillicores: 4000),
+                engine: EngineDescription(runtimes: ["runc"])), of: agent, epoch: newer)
+        let id = WorkloadID(validated: "c1")
+        let record = ContainerRecord(
+            id: id, userID: "u1", image: "a", role: "",
+            spec: WorkloadSpec(name: "c", image: "a", runtime: .init(name: "runc")), createdAt: 1, lastUsedAt: 1)
+        _ = try await store.create(record, limit: 5, idempotencyKey: nil, wanted: nil, online: [agent])
+        let exited = WorkloadStatus(workload: id, generation: 1, phase: .stopped, exitCode: 3)
+        #expect(try await store.record([exited], from: agent, epoch: newer, now: 2).count == 1)
+        let running = WorkloadStatus(workload: id, generation: 1, phase: .running)
+        #expect(try await store.record([running], from: agent, epoch: older, now: 3).isEmpty)
+        try await store.update(HostDescription(hostname: "old"), of: agent, epoch: older)
+        let action = ActionRecord(
+            number: 1, at: 1, workload: id, generation: 1, action: "start", reason: "", result: .succeeded,
+            milliseconds: 1)
+        try await store.keep([action], from: agent, epoch: older, process: "p")
+        #expect(try await store.container(id)?.observed?.exitCode == 3)
+        #expect(try await store.agent(agent)?.host.hostname == "h")
+        #expect(try await store.history(of: id, limit: 10).isEmpty)
+    }
+
+    @Test(arguments: DatabaseKind.allCases)
     func `requests are counted together, up to one above the limit, each user and class apart`(
         _ kind: DatabaseKind
     ) async throws {

@@ -123,8 +123,12 @@ actor Membership {
         log.info("another control plane ends", metadata: ["server": "\(server)"])
         peers.remove(server)
         errands.add {
-            try? await Task.sleep(for: Self.moving)
-            await self.makeUp(for: server)
+            do {
+                try await Task.sleep(for: Self.moving)
+                await self.makeUp(for: server)
+            } catch {
+                // This one ends, too.
+            }
         }
     }
 

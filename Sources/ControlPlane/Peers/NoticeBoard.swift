@@ -31,6 +31,8 @@ actor NoticeBoard {
     /// Whose notices this version cannot read.
     private var strangers: Set<String> = []
     private let doorbell = Doorbell()
+    private var waiting: [Int: (milestone: Milestone, continuation: CheckedContinuation<Void, Never>)] = [:]
+    private var nextWaiter = 0
 
     /// While the database does not answer.
     private static let mostWaiting = 10_000
@@ -95,14 +97,40 @@ actor NoticeBoard {
     }
 
     /// Waits until others are heard, but not for long: a database that is away is no reason not to say so to clients.
-    func untilHearing() async {
-        for _ in 0..<500 where isShared && !isHearing { try? await Task.sleep(for: .milliseconds(20)) }
-    }
+    func untilHearing() async { await reached(.hearing, atMost: .seconds(10)) }
 
     /// Waits until all that was posted is sent, but not for long.
-    func flush() async {
-        for _ in 0..<100 where !outbox.isEmpty || isSending { try? await Task.sleep(for: .milliseconds(20)) }
+    func flush() async { await reached(.sent, atMost: .seconds(2)) }
+
+    // MARK: waiting
+
+    private enum Milestone { case hearing, sent }
+
+    private func isReached(_ milestone: Milestone) -> Bool {
+        switch milestone {
+        case .hearing: !isShared || isHearing
+        case .sent: outbox.isEmpty && !isSending
+        }
     }
+
+    private func reached(_ milestone: Milestone, atMost limit: Duration) async {
+        guard !isReached(milestone) else { return }
+        nextWaiter += 1
+        let id = nextWaiter
+        await withDiscardingTaskGroup { group in
+            group.addTask {
+                // Also ends with the caller, who then waits no longer.
+                try? await Task.sleep(for: limit)
+                await self.release(id)
+            }
+            await withCheckedContinuation { waiting[id] = (milestone, $0) }
+            group.cancelAll()
+        }
+    }
+
+    private func release(_ id: Int) { waiting.removeValue(forKey: id)?.continuation.resume() }
+
+    private func releaseWaiting() { for (id, waiter) in waiting where isReached(waiter.milestone) { release(id) } }
 
     // MARK: out
 
@@ -123,6 +151,7 @@ actor NoticeBoard {
                 defer { isSending = false }
                 try await send(texts, through: channel)
             }
+            releaseWaiting()
         }
     }
 
@@ -158,6 +187,7 @@ actor NoticeBoard {
                 log.info("notices of all control planes are heard", metadata: ["server": "\(server)"])
                 await reader?.missedSomething(before: number)
                 isHearing = true
+                releaseWaiting()
             case .lost(let reason):
                 if isHearing { log.error("notices are not heard", metadata: ["error": "\(reason)"]) }
                 isHearing = false
