@@ -1,18 +1,66 @@
+import Synchronization
+
+/// The record of the request that is being worked on. A change of a container takes it along in its own transaction: the two
+/// are on disk together, and cost one wait for it.
+package final class AuditNote: Sendable {
+    @TaskLocal package static var current: AuditNote?
+
+    /// With the status that is expected.
+    package let record: AuditRecord
+    private let stored = Mutex<Int?>(nil)
+
+    package init(_ record: AuditRecord) { self.record = record }
+
+    /// Of the row; nil where no change has taken it along.
+    fileprivate var number: Int? { stored.withLock { $0 } }
+
+    fileprivate func isStored(as number: Int) { stored.withLock { $0 = number } }
+}
+
 extension Store {
-    /// Durable with the next change that is: a power cut can cost the last ones, a crash of the program none. It must not
-    /// double what a change costs.
-    package func keep(_ record: AuditRecord) async throws {
-        _ = try await database.write(.soon) { database in
-            try database.execute(
-                """
-                INSERT INTO audit (at, user_id, user_name, token_id, address, action, object, status)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-                """,
-                [
-                    record.at, record.userID, record.userName, record.tokenID, record.address, record.action,
-                    record.object, record.status,
-                ])
+    /// A transaction that may make a change that somebody asked for; `remember` is called where it does.
+    func changing<Value: Sendable>(
+        _ body: @escaping @Sendable (any SQLConnection, _ remember: () throws -> Void) throws -> Value
+    ) async throws -> Value {
+        // Not seen from the queues on which the database works.
+        let note = AuditNote.current.flatMap { $0.number == nil ? $0 : nil }
+        let (value, number) = try await database.write { database in
+            var number: Int?
+            let value = try body(database) { number = try note.flatMap { try Self.insert($0.record, database) } }
+            return (value, number)
         }
+        // Only what is committed is there.
+        if let number { note?.isStored(as: number) }
+        return value
+    }
+
+    /// What came of the request of `note`. Where no change took it along it is durable with the next change that is: a power
+    /// cut can cost the last ones, a crash of the program none. A refusal must not cost a wait for the disk.
+    package func keep(_ note: AuditNote, status: Int) async throws {
+        if note.number != nil, status == note.record.status { return }
+        _ = try await database.write(.soon) { database in
+            if let number = note.number {
+                try database.execute("UPDATE audit SET status = ? WHERE id = ?", [status, number])
+            } else {
+                var record = note.record
+                record.status = status
+                _ = try Self.insert(record, database)
+            }
+        }
+    }
+
+    /// - Returns: its number.
+    private static func insert(_ record: AuditRecord, _ database: any SQLConnection) throws -> Int? {
+        try database.value(
+            Int.self,
+            """
+            INSERT INTO audit (at, user_id, user_name, token_id, address, action, object, status)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+            """,
+            [
+                record.at, record.userID, record.userName, record.tokenID, record.address, record.action,
+                record.object, record.status,
+            ])
     }
 
     /// Newest first.
@@ -39,7 +87,12 @@ extension Store {
     /// - Returns: how many were removed.
     package func forgetAudit(before moment: Double) async throws -> Int {
         try await database.write { database in
-            try database.execute("DELETE FROM audit WHERE at < ?", [moment])
+            // Looks no further than the first that is kept.
+            guard
+                let kept = try database.value(
+                    Int.self, "SELECT id FROM audit WHERE at >= ? ORDER BY id LIMIT 1", [moment])
+            else { return try database.execute("DELETE FROM audit WHERE at < ?", [moment]) }
+            return try database.execute("DELETE FROM audit WHERE id < ? AND at < ?", [kept, moment])
         }
     }
 }

@@ -32,7 +32,7 @@ extension Store {
     private func insert(
         _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wanted: AgentID?
     ) async throws -> ContainerCreation? {
-        try await database.write { database in
+        try await changing { database, remember in
             if let idempotencyKey,
                 let row = try database.row(
                     "SELECT * FROM container WHERE user_id = ? AND idempotency_key = ? AND deleted_at IS NULL",
@@ -40,15 +40,13 @@ extension Store {
             {
                 return .repeated(try Rows.container(row))
             }
-            let nameTaken = try database.exists(
-                "SELECT 1 FROM container WHERE user_id = ? AND name = ? AND deleted_at IS NULL",
-                [container.userID, container.spec.name])
-            if nameTaken { return .nameTaken }
-            let current =
-                try database.value(
-                    Int.self, "SELECT COUNT(*) FROM container WHERE user_id = ? AND deleted_at IS NULL",
-                    [container.userID]) ?? 0
-            if current >= limit { return .limitReached(current: current) }
+            let others = try database.row(
+                """
+                SELECT COUNT(*) AS count, COUNT(CASE WHEN name = ? THEN 1 END) AS namesakes
+                FROM container WHERE user_id = ? AND deleted_at IS NULL
+                """, [container.spec.name, container.userID])
+            if let others, (others["namesakes"] as Int) > 0 { return .nameTaken }
+            if let others, (others["count"] as Int) >= limit { return .limitReached(current: others["count"]) }
             if let agent = container.agent, try !Self.hasRoom(agent, for: container.spec, database) { return nil }
             let revision = try Rows.raiseRevision(of: container.agent, database)
             try database.execute(
@@ -65,6 +63,7 @@ extension Store {
                     container.placement, wanted?.text, idempotencyKey, container.createdAt, container.lastUsedAt,
                     container.spec.expiresAt,
                 ])
+            try remember()
             return .created(container)
         }
     }
@@ -96,12 +95,9 @@ extension Store {
     package func find(_ text: String, of user: String) async throws -> Lookup {
         guard WorkloadID(text) != nil else { return .notFound }
         return try await database.read { database in
-            let pattern = text.utf8.count >= 12 ? text + "%" : text
             let rows = try database.rows(
-                """
-                SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL
-                    AND (id = ? OR engine_id = ? OR id LIKE ? OR engine_id LIKE ?) LIMIT 2
-                """, [user, text, text, pattern, pattern])
+                "SELECT * FROM container WHERE user_id = ? AND deleted_at IS NULL AND \(Self.isNamed) LIMIT 2",
+                [user] + Self.isNamed(text))
             guard let first = rows.first else { return .notFound }
             if rows.count > 1 {
                 let exact = rows.first { $0["id"] == text || $0["engine_id"] == text }
@@ -109,6 +105,19 @@ extension Store {
             }
             return .found(try Rows.container(first))
         }
+    }
+
+    /// Whether a row is meant by an id, or by a prefix of at least 12 characters of one.
+    static let isNamed = """
+        (? IN (id, engine_id)
+            OR ? IN (SUBSTR(id, 1, CAST(? AS INTEGER)), SUBSTR(engine_id, 1, CAST(? AS INTEGER))))
+        """
+
+    /// The arguments of `isNamed`.
+    static func isNamed(_ text: String) -> [any SQLArgument] {
+        let length = text.utf8.count
+        // No prefix of an id has more characters than the id.
+        return [text, text, length >= 12 ? length : 0, length >= 12 ? length : 0]
     }
 
     package enum ContainerChange: Hashable, Sendable {
@@ -128,7 +137,7 @@ extension Store {
         _ id: WorkloadID, now: Double, respectsLock: Bool = true,
         _ change: @escaping @Sendable (inout ContainerRecord) -> Void
     ) async throws -> ContainerChange {
-        try await database.write { database in
+        try await changing { database, remember in
             guard
                 let row = try database.row("SELECT * FROM container WHERE id = ? AND deleted_at IS NULL", [id.text])
             else { return .notFound }
@@ -159,6 +168,7 @@ extension Store {
                     container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision,
                     container.lastUsedAt, container.deletedAt, removedAt, id.text,
                 ])
+            try remember()
             return .changed(container)
         }
     }

@@ -45,6 +45,7 @@ extension Store {
         let agents = try database.rows(
             "SELECT * FROM agent WHERE deleted_at IS NULL AND (user_id = ? OR is_shared)", [user]
         ).map(Rows.agent)
+        if agents.isEmpty { return [] }
         var reserved: [String: (memoryMB: Int, containers: Int)] = [:]
         let capacities = Dictionary(uniqueKeysWithValues: agents.map { ($0.id.text, $0.host.capacity.memoryMB) })
         for row in try database.rows(

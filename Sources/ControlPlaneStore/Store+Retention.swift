@@ -123,12 +123,11 @@ extension Store {
     package func restore(_ text: String, of user: String, limit: Int, now: Double) async throws -> Restoration {
         guard WorkloadID(text) != nil else { return .notFound }
         return try await database.write { database in
-            let pattern = text.utf8.count >= 12 ? text + "%" : text
             let rows = try database.rows(
                 """
                 SELECT * FROM container WHERE user_id = ? AND deleted_at IS NOT NULL AND purges = FALSE
-                    AND (id = ? OR engine_id = ? OR id LIKE ? OR engine_id LIKE ?) LIMIT 2
-                """, [user, text, text, pattern, pattern])
+                    AND \(Self.isNamed) LIMIT 2
+                """, [user] + Self.isNamed(text))
             guard let row = rows.first, rows.count == 1 else { return .notFound }
             var container = try Rows.container(row)
             let names = try database.values(

@@ -136,7 +136,7 @@ package struct Store: Sendable {
 
     /// Nil where no such token exists, it is revoked or expired, or its agent is deleted. Notes its use once a minute.
     package func authenticate(hash: String, now: Double) async throws -> (token: TokenRecord, user: UserRecord)? {
-        let found = try await tokens.value(hash, at: database.version()) {
+        let found = try await tokens.value(hash, at: database.tokenVersion()) {
             try await database.read { database -> (TokenRecord, UserRecord)? in
                 guard
                     let row = try database.row(

@@ -14,34 +14,41 @@ struct AuditTrail: RouterMiddleware {
         _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
     ) async throws -> Response {
         guard request.method != .get, request.method != .head else { return try await next(request, context) }
+        let note = AuditNote(try record(of: request, context))
         let response: Response
         do {
-            response = try await next(request, context)
+            response = try await AuditNote.$current.withValue(note) { try await next(request, context) }
         } catch let error as APIError {
-            try await keep(request, context, status: error.status.code)
+            await keep(note, context, status: error.status.code)
             throw error
         } catch let error as StoreFailure {
-            try await keep(request, context, status: APIError.storeUnavailable.status.code)
+            await keep(note, context, status: APIError.storeUnavailable.status.code)
             throw error
         } catch {
-            try await keep(request, context, status: 500)
+            await keep(note, context, status: 500)
             throw error
         }
-        try await keep(request, context, status: response.status.code)
+        await keep(note, context, status: response.status.code)
         return response
     }
 
-    private func keep(_ request: Request, _ context: APIContext, status: Int) async throws {
+    /// With the status of most that succeed: what a creation has is 202.
+    private func record(of request: Request, _ context: APIContext) throws -> AuditRecord {
         let caller = try context.caller
-        let record = AuditRecord(
+        let isCreation = request.method == .post && context.parameters.get("id") == nil
+        return AuditRecord(
             at: Timestamp.now(), userID: caller.user.id, userName: caller.user.name, tokenID: caller.token.id,
             address: context.address, action: "\(request.method.rawValue) \(context.endpointPath ?? request.uri.path)",
-            object: context.parameters.get("id").map { String($0.prefix(200)) }, status: status)
+            object: context.parameters.get("id").map { String($0.prefix(200)) }, status: isCreation ? 202 : 200)
+    }
+
+    private func keep(_ note: AuditNote, _ context: APIContext, status: Int) async {
         do {
-            try await store.keep(record)
+            try await store.keep(note, status: status)
         } catch {
             // The change is made; the log of the program is what is left.
-            context.logger.error("audit record lost", metadata: ["record": "\(record)", "error": "\(error)"])
+            context.logger.error(
+                "audit record lost", metadata: ["record": "\(note.record)", "status": "\(status)", "error": "\(error)"])
         }
     }
 }

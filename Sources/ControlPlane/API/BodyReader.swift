@@ -8,7 +8,6 @@ import ServiceRuntime
 /// is unknown is ignored and listed as a warning.
 struct BodyReader {
     static let limit = 1024 * 1024
-    private static let timeout = Duration.seconds(20)
 
     private let fields: [String: JSONValue]
     private var known: Set<String> = []
@@ -19,9 +18,15 @@ struct BodyReader {
     init(_ request: Request, mayBeEmpty: Bool = false) async throws {
         let buffer: ByteBuffer
         do {
-            buffer = try await Self.collect(request)
+            var request = request
+            buffer = try await request.collectBody(upTo: Self.limit)
         } catch is NIOTooManyBytesError {
             throw APIError(.contentTooLarge, "the body is larger than 1 MiB")
+        } catch is LateBody {
+            var error = APIError(
+                .requestTimeout, "the body did not come within \(LateBody.timeout.nanoseconds / 1_000_000_000) s")
+            error.headers[.connection] = "close"
+            throw error
         }
         if buffer.readableBytes == 0, mayBeEmpty {
             fields = [:]
@@ -37,27 +42,6 @@ struct BodyReader {
             throw APIError(.badRequest, "the body must be a JSON object")
         }
         self.fields = fields
-    }
-
-    /// Whole within a time: one that drips would hold its connection for years.
-    private static func collect(_ request: Request) async throws -> ByteBuffer {
-        try await withThrowingTaskGroup(of: ByteBuffer?.self) { group in
-            group.addTask {
-                var request = request
-                return try await request.collectBody(upTo: limit)
-            }
-            group.addTask {
-                try await Task.sleep(for: timeout)
-                return nil
-            }
-            defer { group.cancelAll() }
-            guard let buffer = try await group.next() ?? nil else {
-                var error = APIError(.requestTimeout, "the body did not come within \(timeout.components.seconds) s")
-                error.headers[.connection] = "close"
-                throw error
-            }
-            return buffer
-        }
     }
 
     /// `application/json`, also with a suffix (`application/merge-patch+json`) and parameters; UTF-8 is the only charset.

@@ -38,7 +38,7 @@ struct ServerChannel: HTTPChannelHandler {
                 configureHTTP: { channel in
                     try channel.pipeline.syncOperations.addHandlers([
                         HTTP1ToHTTPServerCodec(secure: false), IdleStateHandler(allTimeout: Self.idleTimeout),
-                        CloseWhenIdle(),
+                        ConnectionTimes(),
                     ])
                     return try HTTPSide(
                         wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
@@ -56,46 +56,64 @@ struct ServerChannel: HTTPChannelHandler {
     }
 }
 
-/// Ends a connection on which nothing happens: after the idle time, and at once when the server stops; a request that is
-/// under way is answered first.
-private final class CloseWhenIdle: ChannelDuplexHandler {
+/// What a reader of a body gets where it does not come: one that drips would hold its connection for years.
+struct LateBody: Error {
+    /// For the whole body, from its head on.
+    static let timeout = TimeAmount.seconds(20)
+}
+
+/// Ends a connection that has had its time: on which nothing happens, whose body does not come, and at once when the server
+/// stops; a request that is under way is answered first.
+private final class ConnectionTimes: ChannelDuplexHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
     typealias OutboundIn = HTTPResponsePart
     typealias OutboundOut = HTTPResponsePart
 
     private var requestsUnderWay = 0
-    private var isStopping = false
-    /// The body of the last request is still coming.
-    private var isReceiving = false
-    private var lastCall: Scheduled<Void>?
-    /// How long the rest of a body may take that nobody waits for any more.
-    private static let restTimeout = TimeAmount.seconds(20)
+    /// After the answers to them, no more requests are read.
+    private var isEnding = false
+    /// While a body is coming.
+    private var deadline: Scheduled<Void>?
+    /// For the answer to a request whose body did not come.
+    private static let answerTimeout = TimeAmount.seconds(5)
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
-        case .head:
+        case .head(let head):
             requestsUnderWay += 1
-            isReceiving = true
+            if head.headerFields[.contentLength] ?? "0" != "0" || head.headerFields[.transferEncoding] != nil {
+                let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+                deadline = context.eventLoop.scheduleTask(in: LateBody.timeout) {
+                    let (handler, context) = bound.value
+                    handler.bodyIsLate(context)
+                }
+            }
         case .body: break
         case .end:
-            isReceiving = false
-            lastCall?.cancel()
-            lastCall = nil
+            deadline?.cancel()
+            deadline = nil
         }
         context.fireChannelRead(data)
     }
 
+    private func bodyIsLate(_ context: ChannelHandlerContext) {
+        guard requestsUnderWay > 0 else { return context.close(promise: nil) }
+        isEnding = true
+        context.fireErrorCaught(LateBody())
+        let channel = context.channel
+        deadline = context.eventLoop.scheduleTask(in: Self.answerTimeout) { channel.close(promise: nil) }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) { deadline?.cancel() }
+
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         guard case .end = unwrapOutboundIn(data) else { return context.write(data, promise: promise) }
         requestsUnderWay -= 1
+        guard isEnding, requestsUnderWay <= 0 else { return context.write(data, promise: promise) }
         let channel = context.channel
         let written = promise ?? context.eventLoop.makePromise()
-        if isReceiving, lastCall == nil {
-            // Answered without it, as a refusal is: what drips on must not hold the connection.
-            lastCall = context.eventLoop.scheduleTask(in: Self.restTimeout) { channel.close(promise: nil) }
-        }
-        if isStopping, requestsUnderWay <= 0 { written.futureResult.whenComplete { _ in channel.close(promise: nil) } }
+        written.futureResult.whenComplete { _ in channel.close(promise: nil) }
         context.write(data, promise: written)
     }
 
@@ -103,7 +121,7 @@ private final class CloseWhenIdle: ChannelDuplexHandler {
         switch event {
         case is IdleStateHandler.IdleStateEvent: context.close(promise: nil)
         case is ChannelShouldQuiesceEvent:
-            isStopping = true
+            isEnding = true
             if requestsUnderWay <= 0 { context.close(promise: nil) }
         default: break
         }

@@ -22,30 +22,27 @@ struct AgentConversation: Sendable {
         let epoch = Epoch()
         do {
             _ = try await connection.run { messages, writer in
-                try await withThrowingTaskGroup(of: Void.self) { group in
-                    group.addTask {
-                        try await Task.sleep(for: Self.helloTimeout)
-                        if await epoch.number == 0 {
-                            await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello")
-                        }
-                    }
-                    group.addTask {
-                        do {
-                            try await send(outgoing, writer, epoch)
-                        } catch {
-                            // An agent that is told nothing any more must come back: this ends what receives, too.
-                            connection.abandon()
-                            throw error
-                        }
-                    }
-                    defer { group.cancelAll() }
-                    // In this task: one less for each agent. It ends when the socket does, whoever closes it.
-                    try await receive(messages, writer, outgoing, epoch)
+                await epoch.expectHello(within: Self.helloTimeout) {
+                    await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "no hello")
                 }
+                await outgoing.start { item in
+                    do {
+                        return try await send(item, writer, epoch)
+                    } catch {
+                        log.debug("agent cannot be told", metadata: ["agent": "\(agent)", "error": "\(error)"])
+                        // An agent that is told nothing any more must come back: this ends what receives, too.
+                        connection.abandon()
+                        return false
+                    }
+                }
+                // It ends when the socket does, whoever closes it.
+                try await receive(messages, writer, outgoing, epoch)
             }
         } catch {
             log.debug("agent connection ended", metadata: ["agent": "\(agent)", "error": "\(error)"])
         }
+        await outgoing.stop()
+        await epoch.stop()
         await gateway.closed(agent, epoch: await epoch.number)
     }
 
@@ -57,37 +54,47 @@ struct AgentConversation: Sendable {
     ) async throws {
         var unreadable = 0
         for try await message in messages {
-            guard case .text(let text) = message else {
-                await writer.close(code: 1003, reason: "text frames only")
-                continue
+            // A task of its own: what its work takes of memory goes with it. This one lives as long as the agent is
+            // connected, and would keep the most that it ever took.
+            async let isReadable = hear(message, writer, outgoing, epoch)
+            guard try await !isReadable else { continue }
+            unreadable += 1
+            // One bad message may be a newer peer's; many are an attack or a bug, and each costs us.
+            if unreadable > 20 {
+                await writer.close(code: ProtocolCloseCode.malformed, reason: "too many unreadable messages")
             }
-            guard let heard = try? JSONCoding.decode(AgentMessage.self, from: text) else {
-                unreadable += 1
-                log.warning(
-                    "message from an agent cannot be read",
-                    metadata: ["agent": "\(agent)", "bytes": "\(text.utf8.count)"])
-                // One bad message may be a newer peer's; many are an attack or a bug, and each costs us.
-                if unreadable > 20 {
-                    await writer.close(code: ProtocolCloseCode.malformed, reason: "too many unreadable messages")
-                }
-                continue
-            }
-            if case .hello(let hello) = heard {
-                guard await epoch.number == 0, hello.agent == agent else {
-                    await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "hello twice, or of another agent")
-                    continue
-                }
-                try await open(hello, writer, outgoing, epoch)
-                continue
-            }
-            let number = await epoch.number
-            guard number > 0 else {
-                await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "expected hello first")
-                continue
-            }
-            guard await gateway.isCurrent(agent, epoch: number) else { continue }
-            try await act(on: heard, outgoing, epoch, writer)
         }
+    }
+
+    /// - Returns: false where it is no message of the protocol.
+    private func hear(
+        _ message: WebSocketMessage, _ writer: WebSocketConnection.Writer, _ outgoing: AgentOutgoing, _ epoch: Epoch
+    ) async throws -> Bool {
+        guard case .text(let text) = message else {
+            await writer.close(code: 1003, reason: "text frames only")
+            return true
+        }
+        guard let heard = try? JSONCoding.decode(AgentMessage.self, from: text) else {
+            log.warning(
+                "message from an agent cannot be read",
+                metadata: ["agent": "\(agent)", "bytes": "\(text.utf8.count)"])
+            return false
+        }
+        if case .hello(let hello) = heard {
+            if await epoch.number == 0, hello.agent == agent {
+                try await open(hello, writer, outgoing, epoch)
+            } else {
+                await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "hello twice, or of another agent")
+            }
+            return true
+        }
+        let number = await epoch.number
+        guard number > 0 else {
+            await writer.close(code: ProtocolCloseCode.outOfOrder, reason: "expected hello first")
+            return true
+        }
+        if await gateway.isCurrent(agent, epoch: number) { try await act(on: heard, outgoing, epoch, writer) }
+        return true
     }
 
     private func open(
@@ -163,19 +170,19 @@ struct AgentConversation: Sendable {
 
     // MARK: out
 
-    private func send(_ outgoing: AgentOutgoing, _ writer: WebSocketConnection.Writer, _ epoch: Epoch) async throws {
-        for await _ in outgoing.doorbell.rings {
-            for item in await outgoing.drain() {
-                switch item {
-                case .message(let message): try await writer.send(try JSONCoding.encodeText(message))
-                case .desiredState: try await sendDesiredState(writer, epoch)
-                case .end(let goodbye):
-                    try await writer.send(try JSONCoding.encodeText(ControlPlaneMessage.goodbye(goodbye)))
-                    await writer.close(code: 1000, reason: goodbye.code.word)
-                    return
-                }
-            }
+    /// - Returns: false where nothing may follow.
+    private func send(
+        _ item: AgentOutgoing.Item, _ writer: WebSocketConnection.Writer, _ epoch: Epoch
+    ) async throws -> Bool {
+        switch item {
+        case .message(let message): try await writer.send(try JSONCoding.encodeText(message))
+        case .desiredState: try await sendDesiredState(writer, epoch)
+        case .end(let goodbye):
+            try await writer.send(try JSONCoding.encodeText(ControlPlaneMessage.goodbye(goodbye)))
+            await writer.close(code: 1000, reason: goodbye.code.word)
+            return false
         }
+        return true
     }
 
     private func sendDesiredState(_ writer: WebSocketConnection.Writer, _ epoch: Epoch) async throws {
@@ -207,8 +214,22 @@ private actor Epoch {
     private(set) var process = ""
     private(set) var sentRevision: Revision?
     private var snapshots = 0
+    private var deadline: Task<Void, any Error>?
+
+    func expectHello(within limit: Duration, orElse end: @escaping @Sendable () async -> Void) {
+        deadline = Task {
+            try await Task.sleep(for: limit)
+            if number == 0 { await end() }
+        }
+    }
+
+    func stop() {
+        deadline?.cancel()
+        deadline = nil
+    }
 
     func opened(_ number: Int, process: String, sent: Revision?) {
+        stop()
         self.number = number
         self.process = process
         sentRevision = sent

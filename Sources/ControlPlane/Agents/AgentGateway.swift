@@ -201,7 +201,11 @@ actor AgentGateway {
 
     /// Places what waits whenever something has changed, one look at a time, until the task is cancelled.
     func runPlacement() async {
-        for await _ in placement.rings { await placeWaiting() }
+        for await _ in placement.rings {
+            // Containers that come together are placed together, and nobody's request is held up by it.
+            try? await Task.sleep(for: .milliseconds(20))
+            await placeWaiting()
+        }
     }
 
     /// Containers that wait for a host may fit now: one came, changed, or has room again.

@@ -1,8 +1,8 @@
 import AgentProtocol
-import ServiceRuntime
 
 /// What is to be sent to one agent: a bounded queue of small messages, and the mark that the store holds something new.
-/// The desired state itself is read from the store when it is sent, so any number of changes cost one delta.
+/// The desired state itself is read from the store when it is sent, so any number of changes cost one delta. There is a
+/// task only while there is something to send: most agents are idle, and thousands are connected.
 actor AgentOutgoing {
     enum Item: Sendable {
         case message(ControlPlaneMessage)
@@ -14,18 +14,28 @@ actor AgentOutgoing {
     private var messages: [ControlPlaneMessage] = []
     private var desiredIsDue = false
     private var goodbye: ControlPlaneMessage.Goodbye?
-    nonisolated let doorbell = Doorbell()
+    private var send: (@Sendable (Item) async -> Bool)?
+    private var isSending = false
+
+    /// - Parameter send: called for one item after the other; returns false where nothing may follow.
+    func start(_ send: @escaping @Sendable (Item) async -> Bool) {
+        self.send = send
+        wake()
+    }
+
+    /// Nothing more is sent.
+    func stop() { send = nil }
 
     func say(_ message: ControlPlaneMessage) {
         if messages.count < Self.limit { messages.append(message) }
-        doorbell.ring()
+        wake()
     }
 
     nonisolated func desiredStateChanged() { Task { await self.markDesired() } }
 
     func markDesired() {
         desiredIsDue = true
-        doorbell.ring()
+        wake()
     }
 
     func markDesired(after delay: Duration) {
@@ -38,10 +48,27 @@ actor AgentOutgoing {
 
     func end(with goodbye: ControlPlaneMessage.Goodbye) {
         if self.goodbye == nil { self.goodbye = goodbye }
-        doorbell.ring()
+        wake()
     }
 
-    func drain() -> [Item] {
+    private func wake() {
+        guard !isSending, send != nil else { return }
+        isSending = true
+        Task { await sendAll() }
+    }
+
+    private func sendAll() async {
+        defer { isSending = false }
+        while let send {
+            let items = drain()
+            if items.isEmpty { return }
+            for item in items {
+                guard await send(item) else { return stop() }
+            }
+        }
+    }
+
+    private func drain() -> [Item] {
         var items = messages.map(Item.message)
         messages = []
         if desiredIsDue { items.append(.desiredState) }

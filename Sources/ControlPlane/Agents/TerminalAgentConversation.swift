@@ -20,6 +20,7 @@ struct TerminalAgentConversation: Sendable {
 
     func run(_ connection: WebSocketConnection) async {
         let session = Session()
+        let outgoing = AgentOutgoing()
         do {
             _ = try await connection.run { messages, writer in
                 guard var host = try await store.agent(agent)?.host else { return }
@@ -30,18 +31,16 @@ struct TerminalAgentConversation: Sendable {
                         agent, host: host, heldRevision: .none, server: gateway.board.server, now: Timestamp.now())
                 else { return }
                 await session.opened(opened.epoch)
-                let outgoing = AgentOutgoing()
+                // It is told nothing but the end.
+                await outgoing.start { item in
+                    guard case .end(let goodbye) = item else { return true }
+                    await writer.close(code: 1000, reason: goodbye.code.word)
+                    return false
+                }
                 await gateway.opened(opened.agent, epoch: opened.epoch, process: "terminal", outgoing: outgoing)
                 try await writer.setKeepalive(.init(pingEvery: pingEvery, giveUpAfter: pingEvery * 3))
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask { try await receive(messages, writer, epoch: opened.epoch) }
-                    group.addTask {
-                        for await _ in outgoing.doorbell.rings {
-                            for case .end(let goodbye) in await outgoing.drain() {
-                                await writer.close(code: 1000, reason: goodbye.code.word)
-                            }
-                        }
-                    }
                     group.addTask {
                         while true {
                             try await Task.sleep(for: pingEvery)
@@ -55,6 +54,7 @@ struct TerminalAgentConversation: Sendable {
         } catch {
             log.debug("agent connection ended", metadata: ["agent": "\(agent)", "error": "\(error)"])
         }
+        await outgoing.stop()
         await gateway.closed(agent, epoch: await session.epoch)
     }
 

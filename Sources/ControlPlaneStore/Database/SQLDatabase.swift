@@ -18,6 +18,9 @@ protocol SQLDatabase: Sendable {
     /// Another one whenever anybody has changed anything; nil where finding out costs as much as reading.
     func version() -> Int?
 
+    /// Another one whenever anybody has changed anything that a token stands for; nil as of `version`.
+    func tokenVersion() -> Int?
+
     /// Names of the schema's steps that were taken, in their order.
     func migrations() async throws -> [String]
 

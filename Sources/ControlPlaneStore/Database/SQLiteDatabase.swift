@@ -65,6 +65,12 @@ struct SQLiteDatabase: SQLDatabase {
         }
     }
 
+    func tokenVersion() -> Int? {
+        try? watcher.unsafeRead { database in
+            try Int.fetchOne(try database.cachedStatement(sql: "SELECT number FROM token_version"))
+        }
+    }
+
     func migrations() async throws -> [String] {
         try await pool.read { try SQLiteSchema.migrator.appliedMigrations($0) }
     }

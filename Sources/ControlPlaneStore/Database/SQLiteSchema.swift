@@ -165,6 +165,46 @@ enum SQLiteSchema {
             }
             try database.execute(sql: "CREATE INDEX agent_server ON agent(server_id) WHERE server_id IS NOT NULL")
         }
+        migrator.registerMigration("5 what was deleted is no work for what is there, hosts by what they are") {
+            database in
+            try database.alter(table: "container") { table in
+                // What its owner asked of its host, beside the host itself; JSON.
+                table.add(column: "host_wish", .text)
+            }
+            // One row whose number tells whether anything has changed that a token stands for.
+            try database.create(table: "token_version") { table in
+                table.column("number", .integer).notNull()
+            }
+            try database.execute(sql: "INSERT INTO token_version VALUES (1)")
+            for (name, event) in [
+                ("token_added", "INSERT ON token"), ("token_changed", "UPDATE ON token"),
+                ("token_removed", "DELETE ON token"), ("account_changed", "UPDATE ON account"),
+                ("account_removed", "DELETE ON account"), ("agent_deleted", "UPDATE OF deleted_at ON agent"),
+            ] {
+                try database.execute(
+                    sql: """
+                        CREATE TRIGGER \(name) AFTER \(event) BEGIN
+                            UPDATE token_version SET number = number + 1;
+                        END
+                        """)
+            }
+            try database.execute(
+                sql: """
+                    -- The index of names serves both, and rows are old in the order of their numbers.
+                    DROP INDEX container_user;
+                    DROP INDEX audit_on_at;
+                    DROP INDEX container_unplaced;
+                    CREATE INDEX container_unplaced ON container(created_at, id)
+                        WHERE agent_id IS NULL AND deleted_at IS NULL;
+                    CREATE INDEX container_room ON container(agent_id, memory_mb)
+                        WHERE agent_id IS NOT NULL AND deleted_at IS NULL;
+                    DROP INDEX container_agent;
+                    CREATE INDEX container_agent ON container(agent_id, changed_revision) WHERE agent_id IS NOT NULL;
+                    DROP INDEX container_on_engine_id;
+                    CREATE INDEX container_gone ON container(user_id, deleted_at)
+                        WHERE deleted_at IS NOT NULL AND purges = FALSE;
+                    """)
+        }
         return migrator
     }
 }

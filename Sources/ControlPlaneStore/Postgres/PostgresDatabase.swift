@@ -33,6 +33,8 @@ struct PostgresDatabase: SQLDatabase {
 
     func version() -> Int? { nil }
 
+    func tokenVersion() -> Int? { nil }
+
     func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
         try await transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", body)
     }

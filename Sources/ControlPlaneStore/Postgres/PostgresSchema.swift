@@ -1,7 +1,9 @@
 /// The tables on PostgreSQL, in steps that are never changed once released. They hold what SQLite's hold (`SQLiteSchema`); texts
 /// are compared by their bytes, as there.
 enum PostgresSchema {
-    static let steps: [(name: String, sql: String)] = [("1 as SQLite's fourth", first)]
+    static let steps: [(name: String, sql: String)] = [
+        ("1 as SQLite's fourth", first), ("2 as SQLite's fifth", second),
+    ]
 
     private static let first = """
         CREATE TABLE account (
@@ -132,5 +134,20 @@ enum PostgresSchema {
             PRIMARY KEY (who, class)
         );
         CREATE SEQUENCE notice_number;
+        """
+
+    private static let second = """
+        ALTER TABLE container ADD COLUMN host_wish TEXT COLLATE "C";
+        -- The index of names serves both, and rows are old in the order of their numbers.
+        DROP INDEX container_user;
+        DROP INDEX audit_at;
+        DROP INDEX container_unplaced;
+        CREATE INDEX container_unplaced ON container(created_at, id) WHERE agent_id IS NULL AND deleted_at IS NULL;
+        CREATE INDEX container_room ON container(agent_id, memory_mb)
+            WHERE agent_id IS NOT NULL AND deleted_at IS NULL;
+        DROP INDEX container_agent;
+        CREATE INDEX container_agent ON container(agent_id, changed_revision) WHERE agent_id IS NOT NULL;
+        DROP INDEX container_engine;
+        CREATE INDEX container_gone ON container(user_id, deleted_at) WHERE deleted_at IS NOT NULL AND purges = FALSE;
         """
 }
