@@ -74,7 +74,7 @@ package struct ResourceRequest: Hashable, Sendable {
     }
 }
 
-/// One field of a request that cannot be used.
+/// One field of a request, or one key of a setting, that cannot be used.
 package struct FieldProblem: Error, Hashable, Sendable, CustomStringConvertible {
     package var field: String
     package var value: String

@@ -17,11 +17,12 @@ package struct SettingsReader {
         }
     }
 
-    private let fileName: String
+    /// Of the file, or of the variable where an object stands in one.
+    private var fileName: String
     private var fields: [String: JSONValue]
     /// Keys of the sections around this one.
     private var path: [String] = []
-    private let environment: [String: String]
+    private var environment: [String: String]
     private let flags: [String: String]
     private var known: Set<String> = []
     private var problems: [Problem] = []
@@ -112,20 +113,37 @@ package struct SettingsReader {
     package mutating func section<Value>(_ key: String, read: (inout SettingsReader) -> Value) -> Value {
         known.insert(key)
         var inner = self
-        inner.fields = [:]
-        inner.known = []
-        inner.problems = []
-        inner.path = path + [key]
-        switch fields[key] {
-        case .object(let own): inner.fields = own
-        case nil: break
-        case .some(let other):
-            inner.problems = [.init(key: fileKey(key), found: other.shortDescription, expected: "an object")]
+        inner.path.append(key)
+        return inside(fields[key], named: fileKey(key), inner, read)
+    }
+
+    /// Objects by names that nobody knows beforehand, read in the order of these: an object of objects in the file, the same
+    /// as JSON text elsewhere. What stands in them comes from no other place.
+    ///
+    /// - Returns: nil where it is not set, and where it is no such object.
+    package mutating func objects<Value>(
+        _ key: String, read: (_ name: String, inout SettingsReader) -> Value
+    ) -> [Value]? {
+        guard let (source, found) = find(key) else { return nil }
+        var inner = self
+        inner.environment = [:]
+        inner.path.append(key)
+        var value = found
+        var expected = "an object of objects"
+        if case .string(let text) = found, source != fileKey(key) {
+            value = (try? JSONCoding.decode(JSONValue.self, from: text)) ?? found
+            expected += " as JSON text"
+            inner.fileName = source
+            inner.path = []
         }
-        let value = read(&inner)
-        inner.findUnknown()
-        problems += inner.problems
-        return value
+        guard case .object(let objects) = value else { return refuse(source, value, expected) }
+        var values: [Value] = []
+        for (name, object) in objects.sorted(by: { $0.key < $1.key }) {
+            var one = inner
+            one.path.append(name)
+            values.append(inside(object, named: inner.fileKey(name), one) { read(name, &$0) })
+        }
+        return values
     }
 
     package mutating func flag(_ key: String, default fallback: Bool) -> Bool {
@@ -201,6 +219,26 @@ package struct SettingsReader {
     }
 
     // MARK: parts
+
+    /// Reads an object inside this one with a reader of its own, whose problems become those of this one.
+    private mutating func inside<Value>(
+        _ object: JSONValue?, named name: String, _ reader: SettingsReader, _ read: (inout SettingsReader) -> Value
+    ) -> Value {
+        var inner = reader
+        inner.fields = [:]
+        inner.known = []
+        inner.problems = []
+        switch object {
+        case .object(let own): inner.fields = own
+        case nil: break
+        case .some(let other):
+            inner.problems = [.init(key: name, found: other.shortDescription, expected: "an object")]
+        }
+        let value = read(&inner)
+        inner.findUnknown()
+        problems += inner.problems
+        return value
+    }
 
     private mutating func findUnknown() {
         for key in fields.keys.sorted() where !known.contains(key) {

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct ControlPlaneDecisions {
     @Test func `omitted means the tier's limit, above is clamped, below the minimum is refused`() throws {
-        let free = Tier.free.limits
+        let free = TierLimits.default[.free]
         #expect(
             try ResourceRequest().resolved(for: free) == Resources(memoryMB: 2048, cpuMillicores: 2000, diskMB: 10240))
         #expect(
@@ -39,31 +39,101 @@ import Testing
     }
 
     @Test func `images: documented names, aliases, any reference as custom`() {
+        let catalogue = ImageCatalogue.default
         #expect(
-            ImageCatalogue.resolve("ubuntu", customImage: nil)
-                == .image(name: "ubuntu:24.04", reference: "ubuntu:24.04"))
+            catalogue.supported == ["ubuntu:24.04", "debian:bookworm", "alpine:latest", "archlinux:latest", "custom"])
+        #expect(catalogue.entries.map(\.aliases) == [["ubuntu"], ["debian"], ["alpine"], ["archlinux"]])
         #expect(
-            ImageCatalogue.resolve("alpine:latest", customImage: nil)
-                == .image(name: "alpine:latest", reference: "alpine:latest"))
-        #expect(ImageCatalogue.resolve("windows", customImage: nil) == .unsupported)
+            catalogue.entries.map(\.description) == ["Ubuntu 24.04 LTS", "Debian 12", "Alpine Linux", "Arch Linux"])
+        #expect(ImageCatalogue.problems(in: catalogue.entries).isEmpty)
+        #expect(
+            catalogue.resolve("ubuntu", customImage: nil)
+                == .image(name: "ubuntu:24.04", reference: "ubuntu:24.04", architectures: []))
+        #expect(
+            catalogue.resolve("alpine:latest", customImage: nil)
+                == .image(name: "alpine:latest", reference: "alpine:latest", architectures: []))
+        #expect(catalogue.resolve("windows", customImage: nil) == .unsupported)
         for reference in [
             "node:20-alpine", "registry:5000/team/app", "localhost/a/b__c:1.0",
             "a/b@sha256:" + String(repeating: "0a", count: 32),
             "127.0.0.1:5000/library/x:y",
         ] {
             #expect(
-                ImageCatalogue.resolve("custom", customImage: reference)
-                    == .image(name: reference, reference: reference), "\(reference)")
+                catalogue.resolve("custom", customImage: reference)
+                    == .image(name: reference, reference: reference, architectures: []), "\(reference)")
         }
         for reference in [
             "", "UPPER", "a b", "a:", ":tag", "a//b", "../etc", "a@sha256:xyz", "-a", "a;rm",
             String(repeating: "a", count: 600),
         ] {
-            guard case .badReference = ImageCatalogue.resolve("custom", customImage: reference) else {
+            guard case .badReference = catalogue.resolve("custom", customImage: reference) else {
                 Issue.record("\(reference) must be refused")
                 continue
             }
         }
+    }
+
+    @Test func `a catalogue of one's own: names, aliases, references, processors in either spelling`() {
+        let catalogue = ImageCatalogue([
+            .init(
+                name: "Base", aliases: ["base", "b"], reference: "registry.example.com/base:1",
+                architectures: ["amd64", "x86_64", "ARM64", "riscv64"]),
+            .init(name: "alpine:3", aliases: ["alpine"]),
+        ])
+        #expect(ImageCatalogue.problems(in: catalogue.entries).isEmpty)
+        #expect(catalogue.supported == ["Base", "alpine:3", "custom"])
+        let base = ImageCatalogue.Verdict.image(
+            name: "Base", reference: "registry.example.com/base:1", architectures: ["x86_64", "aarch64", "riscv64"])
+        for asked in ["Base", "base", "b"] { #expect(catalogue.resolve(asked, customImage: nil) == base, "\(asked)") }
+        #expect(
+            catalogue.resolve("alpine", customImage: nil)
+                == .image(name: "alpine:3", reference: "alpine:3", architectures: []))
+        #expect(
+            catalogue.resolve("custom", customImage: "node:20")
+                == .image(name: "node:20", reference: "node:20", architectures: []))
+        // Neither the documented ones nor a reference by itself.
+        for asked in ["ubuntu", "alpine:latest", "registry.example.com/base:1", "BASE", ""] {
+            #expect(catalogue.resolve(asked, customImage: nil) == .unsupported, "\(asked)")
+        }
+        #expect(ImageCatalogue([]).supported == ["custom"])
+        #expect(Architecture.normalised("aarch64") == "aarch64" && Architecture.normalised("") == "")
+    }
+
+    @Test func `a catalogue in which a name means two things, or nothing, has problems`() {
+        func keys(_ entries: ImageCatalogue.Entry...) -> [String] {
+            ImageCatalogue.problems(in: entries).map(\.field)
+        }
+        #expect(keys(.init(name: "a", aliases: ["x"]), .init(name: "b", aliases: ["x"])) == ["images.b.aliases"])
+        #expect(keys(.init(name: "a", aliases: ["x", "x"])) == ["images.a.aliases"])
+        #expect(
+            keys(.init(name: "a", aliases: ["b", "a"]), .init(name: "b")) == ["images.a.aliases", "images.a.aliases"])
+        #expect(keys(.init(name: "a", reference: "A B")) == ["images.a.reference"])
+        #expect(keys(.init(name: "UPPER")) == ["images.UPPER.reference"])
+        for reserved in ["custom", "macos", "macos-legacy"] {
+            #expect(keys(.init(name: reserved)) == ["images"])
+            #expect(keys(.init(name: "a", aliases: [reserved])) == ["images.a.aliases"])
+        }
+        for name in ["", "a b", "-a", "ä", "a\n", String(repeating: "a", count: 129)] {
+            #expect(keys(.init(name: name, reference: "a")) == ["images"], "\(name)")
+            #expect(keys(.init(name: "a", aliases: [name])) == ["images.a.aliases"], "\(name)")
+        }
+        let many = (0...ImageCatalogue.mostEntries).map { ImageCatalogue.Entry(name: "image\($0)") }
+        #expect(ImageCatalogue.problems(in: many).map(\.value) == ["201 images"])
+        #expect(ImageCatalogue.problems(in: Array(many.dropLast())).isEmpty)
+    }
+
+    @Test func `the documented limits of tiers`() {
+        let table = Tier.allCases.map { tier in
+            let limits = TierLimits.default[tier]
+            return [limits.cpuMillicores, limits.memoryMB, limits.diskMB, limits.containers]
+        }
+        #expect(
+            table == [
+                [500, 512, 2048, 1], [2000, 2048, 10240, 5], [4000, 4096, 20480, 10], [8000, 8192, 51200, 25],
+            ])
+        var limits = TierLimits.default
+        for tier in Tier.allCases { limits[tier].containers = 0 }
+        #expect(Tier.allCases.allSatisfy { limits[$0].containers == 0 && limits[$0].memoryMB >= 512 })
     }
 
     @Test func `progress never goes back and says ready once`() {

@@ -44,7 +44,8 @@ struct ContainerRoutes: Sendable {
         var body = try await BodyReader(request)
         guard let image = try body.text("image"), !image.isEmpty else {
             throw APIError.badField(
-                "image", "nothing", expected: "one of \(ImageCatalogue.supported.joined(separator: ", "))")
+                "image", "nothing",
+                expected: "one of \(service.configuration.images.supported.joined(separator: ", "))")
         }
         var order = ContainerService.CreateOrder(
             name: try body.text("name").flatMap { $0.isEmpty ? nil : $0 }, image: image,
@@ -128,7 +129,7 @@ struct ContainerRoutes: Sendable {
         entries.sort { $0.created > $1.created }
         return .object([
             "containers": .array(entries.map(\.value)), "count": .integer(entries.count),
-            "limit": .integer(user.tier.limits.containers),
+            "limit": .integer(service.configuration.tiers[user.tier].containers),
         ])
     }
 

@@ -36,7 +36,7 @@ struct ContainerService: Sendable {
     // MARK: create
 
     func create(_ order: CreateOrder, for user: UserRecord) async throws -> ContainerRecord {
-        let limits = user.tier.limits
+        let limits = configuration.tiers[user.tier]
         if let name = order.name, !ContainerName.isValid(name) {
             throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
         }
@@ -80,7 +80,7 @@ struct ContainerService: Sendable {
                 await gateway.desiredStateChanged(container.agent)
                 return container
             case .repeated(let container): return container
-            case .limitReached(let current): throw Self.limitReached(current, user)
+            case .limitReached(let current): throw limitReached(current, user)
             case .nameTaken where order.name == nil && attempt < 5: continue
             case .nameTaken: throw APIError(.conflict, "container name already exists")
             }
@@ -88,11 +88,11 @@ struct ContainerService: Sendable {
         throw APIError(.conflict, "container name already exists")
     }
 
-    private static func limitReached(_ current: Int, _ user: UserRecord) -> APIError {
+    private func limitReached(_ current: Int, _ user: UserRecord) -> APIError {
         APIError(
             .forbidden, "container limit reached",
             [
-                "current": .integer(current), "limit": .integer(user.tier.limits.containers),
+                "current": .integer(current), "limit": .integer(configuration.tiers[user.tier].containers),
                 "tier": .string(user.tier.rawValue), "message": .string("Upgrade your plan to create more containers"),
             ])
     }
@@ -117,18 +117,20 @@ struct ContainerService: Sendable {
                 .badRequest, "unsupported image type",
                 [
                     "message": .string("no host that is connected can run \(order.image)"),
-                    "supported_images": .array(ImageCatalogue.supported.map { .string($0) }),
+                    "supported_images": supportedImages,
                 ])
         }
-        switch ImageCatalogue.resolve(order.image, customImage: order.customImage) {
-        case .image(let name, let reference): return (name, reference)
+        switch configuration.images.resolve(order.image, customImage: order.customImage) {
+        case .image(let name, let reference, _): return (name, reference)
         case .unsupported:
             throw APIError(
                 .badRequest, "unsupported image type",
-                ["supported_images": .array(ImageCatalogue.supported.map { .string($0) })])
+                ["supported_images": supportedImages])
         case .badReference(let problem): throw APIError(.badRequest, problem, ["field": .string("custom_image")])
         }
     }
+
+    private var supportedImages: JSONValue { .array(configuration.images.supported.map { .string($0) }) }
 
     // MARK: change
 
@@ -191,14 +193,15 @@ struct ContainerService: Sendable {
 
     /// Brings back what was deleted, on the data that was kept.
     func restore(_ id: String, for user: UserRecord) async throws -> Outcome {
-        switch try await store.restore(id, of: user.id, limit: user.tier.limits.containers, now: Timestamp.now()) {
+        let most = configuration.tiers[user.tier].containers
+        switch try await store.restore(id, of: user.id, limit: most, now: Timestamp.now()) {
         case .notFound: throw APIError.containerNotFound
         case .nameTaken: throw APIError(.conflict, "container name already exists")
         case .hostIsGone:
             throw APIError(
                 .conflict, "host is gone",
                 ["message": .string("the agent was deleted; the container's data is on its host")])
-        case .limitReached(let current): throw Self.limitReached(current, user)
+        case .limitReached(let current): throw limitReached(current, user)
         case .restored(let container):
             await board.post(
                 .event(
@@ -219,15 +222,16 @@ struct ContainerService: Sendable {
         if let name, !ContainerName.isValid(name) {
             throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
         }
+        let limits = configuration.tiers[tier]
         do {
-            _ = try request.resolved(for: tier.limits, current: container.spec.resources)
+            _ = try request.resolved(for: limits, current: container.spec.resources)
         } catch {
             throw APIError.badField(error.field, error.value, expected: error.expected)
         }
         let outcome = try await change(container) { record in
             if let name { record.spec.name = name }
             // Resolved against the row as it is now: a parallel change of another field is kept.
-            if let resources = try? request.resolved(for: tier.limits, current: record.spec.resources) {
+            if let resources = try? request.resolved(for: limits, current: record.spec.resources) {
                 record.spec.resources = resources
             }
         }

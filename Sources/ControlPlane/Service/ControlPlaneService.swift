@@ -187,7 +187,8 @@ package struct ControlPlaneService: Service {
         router.add(middleware: ErrorAnswers<APIContext>())
         router.add(middleware: ClientAddress(trusted: configuration.trustedProxies))
         router.get("health") { _, _ in Response.json(.object(["status": .string("ok")])) }
-        router.get("openapi.json") { _, _ in OpenAPI.answer }
+        let document = OpenAPI(images: configuration.images)
+        router.get("openapi.json") { _, _ in document.answer }
         router.get("api/version") { _, _ in
             Response.json(.object(["version": .string(BerthVersion.text), "api": .string("v1")]))
         }
@@ -202,7 +203,7 @@ package struct ControlPlaneService: Service {
         agents.add(to: api)
         AccountRoutes(store: store, board: board).add(to: api)
         AuditRoutes(store: store).add(to: api)
-        CatalogueRoutes().add(to: api)
+        CatalogueRoutes(catalogue: configuration.images).add(to: api)
         SecurityRoutes(
             store: store, containers: containers, agents: agents, shared: board.isShared ? store : nil
         ).add(to: api)

@@ -20,6 +20,10 @@ package struct ServerConfiguration: Sendable {
     package var defaultRuntime: String
     /// Where a container's volume is mounted.
     package var volumePath: String
+    /// What create takes by name.
+    package var images: ImageCatalogue
+    /// How much each tier may have, and how many.
+    package var tiers: TierLimits
     /// Whose `X-Forwarded-For` is believed.
     package var trustedProxies: [AddressRange]
     package var rateLimit: RateLimit
@@ -61,6 +65,8 @@ package struct ServerConfiguration: Sendable {
             Tier(rawValue: $0) != nil
         }
         let skew = settings.integer("oidc_skew_seconds", default: 60, in: 0...600)
+        let images = ImageCatalogue(&settings) ?? .default
+        let tiers = TierLimits(&settings)
         let configuration = ServerConfiguration(
             host: host, port: port,
             database: DatabasePlace(database, connections: connections) ?? .sqlite(path: "\(folder)/berth.sqlite"),
@@ -76,6 +82,7 @@ package struct ServerConfiguration: Sendable {
             volumePath: settings.text("volume_path", default: "/root", expected: "an absolute path inside containers") {
                 $0.hasPrefix("/") && $0.count > 1
             },
+            images: images, tiers: tiers,
             trustedProxies: settings.list("trusted_proxies", expected: "addresses and ranges such as 10.0.0.0/8") {
                 AddressRange($0) != nil
             }.compactMap { AddressRange($0) },
