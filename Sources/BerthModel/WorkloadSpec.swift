@@ -28,13 +28,15 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
     package var pull: PullPolicy?
     /// Seconds since 1970 UTC, by the control plane's clock, at which its session ends: it is stopped then. Nil: never.
     package var expiresAt: Double?
+    /// Nil, as in specs of earlier versions, means none.
+    package var ports: [PublishedPort]?
 
     package init(
         name: String, image: String, runtime: RuntimeChoice = .init(), resources: Resources = .init(),
         command: [String]? = nil, environment: [String: String] = [:], labels: [String: String] = [:],
         volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10,
         rollback: RollbackRule? = nil, restartLimit: Int? = nil, setUp: SetUp? = nil, pull: PullPolicy? = nil,
-        expiresAt: Double? = nil
+        expiresAt: Double? = nil, ports: [PublishedPort]? = nil
     ) {
         self.name = name
         self.image = image
@@ -51,7 +53,10 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         self.setUp = setUp
         self.pull = pull
         self.expiresAt = expiresAt
+        self.ports = ports
     }
+
+    package var publishedPorts: [PublishedPort] { ports ?? [] }
 
     /// Everything that an engine container cannot change after its creation. A container with another fingerprint is
     /// replaced. Memory, cpu and pids are not in it: they are compared with what the Engine says and changed on the
@@ -71,6 +76,15 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
             hasher.combine(volume.volume)
             hasher.combine(volume.path)
             hasher.combine(volume.access.rawValue)
+        }
+        // Without any it is what it was before there were ports: no container is replaced for a new version.
+        if !publishedPorts.isEmpty {
+            hasher.combine(publishedPorts.count)
+            for port in publishedPorts {
+                hasher.combine(port.container)
+                hasher.combine(port.host)
+                hasher.combine(port.transport.rawValue)
+            }
         }
         return hasher.finalize()
     }
@@ -109,7 +123,7 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         for volume in volumes {
             if let problem = volume.problem { return problem }
         }
-        return nil
+        return PublishedPort.problem(of: publishedPorts)
     }
 
     private static func isNameByte(_ byte: UInt8) -> Bool {

@@ -166,14 +166,16 @@ package struct SettingsReader {
         switch value {
         case .array(let items):
             for item in items {
-                guard case .string(let word) = item else { return refuse(source, value, expected) ?? fallback }
+                guard case .string(let word) = item else { return refuse(source, item, expected) ?? fallback }
                 words.append(word)
             }
         case .string(let text) where source != fileKey(key):
             words = text.split(separator: ",").map(String.init)
         default: return refuse(source, value, expected) ?? fallback
         }
-        guard words.allSatisfy(check) else { return refuse(source, value, expected) ?? fallback }
+        if let wrong = words.first(where: { !check($0) }) {
+            return refuse(source, .string(wrong), expected) ?? fallback
+        }
         return words
     }
 

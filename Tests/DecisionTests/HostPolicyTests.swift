@@ -45,6 +45,53 @@ import Testing
         for (text, pattern) in fails { #expect(!HostPolicy.matches(text, pattern), "\(text) \(pattern)") }
     }
 
+    @Test func `no port is published but those that are allowed, and who asks for another is told which are`() {
+        func refusal(_ allowed: [ClosedRange<Int>], _ hosts: Int...) -> HostPolicy.Refusal? {
+            var spec = Sample.spec()
+            spec.ports = hosts.map { PublishedPort(container: 80, host: $0) }
+            return policy { $0.ports = allowed }.refusal(of: spec)
+        }
+        #expect(refusal([]) == nil)
+        #expect(
+            refusal([], 8080)?.message
+                == "policy.ports of this host: port 8080 may not be published; allowed: none")
+        let some = [8080...8080, 20_000...20_999]
+        for port in [8080, 20_000, 20_500, 20_999] { #expect(refusal(some, port) == nil, "\(port)") }
+        for port in [1, 80, 8079, 8081, 19_999, 21_000, 65_535] {
+            #expect(refusal(some, port)?.rule == "ports", "\(port)")
+        }
+        // The one that is not allowed is named, wherever it stands. What a port leads to inside is nobody's business.
+        #expect(
+            refusal(some, 8080, 22, 20_000)?.explanation
+                == "port 22 may not be published; allowed: 8080, 20000-20999")
+    }
+
+    @Test(arguments: [
+        ("8080", 8080...8080), ("20000-20999", 20_000...20_999), ("1-65535", 1...65_535), ("08080", 8080...8080),
+        ("7-7", 7...7),
+    ])
+    func `ports are allowed one by one or from a first to a last`(text: String, range: ClosedRange<Int>) {
+        #expect(HostPolicy.portRange(text) == range)
+    }
+
+    @Test(arguments: [
+        "", "-", "0", "65536", "8080-", "-8080", "2-1", "1-2-3", "0-80", "80-65536", "+80", " 80", "80 - 90", "1e3",
+        "http", "*", "٨٠", "999999", "18446744073709551617",
+    ])
+    func `what is no port and no range of ports allows nothing`(text: String) {
+        #expect(HostPolicy.portRange(text) == nil)
+    }
+
+    @Test func `what publishes a port that is allowed no more is stopped`() {
+        var spec = Sample.spec()
+        spec.ports = [PublishedPort(container: 80, host: 8080)]
+        let desired = DesiredState(revision: Revision(1), workloads: [Sample.desired(spec: spec)])
+        let plan = Planner.plan(
+            desired: desired, observed: Sample.host([Sample.container("c", Sample.up(), spec: spec)]), memory: .init(),
+            now: Sample.now, policy: policy { $0.ports = [8081...8081] })
+        #expect(plan.steps.map(\.action.summary) == ["stop c grace 10 s"])
+    }
+
     @Test func `nothing is made or started against a rule, and the status names it`() {
         let strict = policy { $0.registries = ["registry.example.com"] }
         let desired = DesiredState(revision: Revision(1), workloads: [Sample.desired()])

@@ -29,7 +29,9 @@ enum Sample {
             id: EngineContainerID(validated: name), name: name, workload: id, generation: generation,
             fingerprint: spec.fingerprint, attempt: attempt, state: state, imageID: "sha256:1",
             mounts: spec.volumes.map { ObservedMount(volume: $0.volume, path: $0.path, access: $0.access) },
-            settings: ObservedSettings(runtime: "runc", limits: EngineLimits(spec.resources, cpus: 2)),
+            settings: ObservedSettings(
+                runtime: "runc", limits: EngineLimits(spec.resources, cpus: 2),
+                hostPorts: Set(spec.publishedPorts.map(\.hostPort))),
             address: "10.0.0.2")
     }
 

@@ -48,6 +48,8 @@ extension RealParts {
             }
         }
 
+        private func port(_ number: Int) -> [String: Any] { ["container": 22, "host": number, "protocol": "tcp"] }
+
         private func volume(_ name: String, _ path: String) -> (inout [String: Any]) -> Void {
             spec("volumes", [["volume": name, "path": path, "access": "readWrite"]])
         }
@@ -69,7 +71,7 @@ extension RealParts {
                 for (key, value) in [
                     "privileged": true, "Privileged": true, "hostNetwork": true, "networkMode": "host",
                     "pidMode": "host",
-                    "binds": ["/:/host"], "devices": ["/dev/sda"], "capAdd": ["SYS_ADMIN"], "ports": [22],
+                    "binds": ["/:/host"], "devices": ["/dev/sda"], "capAdd": ["SYS_ADMIN"],
                     "runtimeArgs": ["--network=host"], "securityOptions": ["seccomp=unconfined"],
                 ] as [String: Any] {
                     spec(key, value)(&object)
@@ -90,6 +92,7 @@ extension RealParts {
                 ("hostile-env", "environment", try item("hostile-env", spec("environment", ["A=B": "c"]))),
                 ("hostile-giant", "memory_mb", try item("hostile-giant", resource("memoryMB", 1 << 50))),
                 ("hostile-below", "pids", try item("hostile-below", resource("pids", -1))),
+                ("hostile-port", "ports[0].host", try item("hostile-port", spec("ports", [port(65_536)]))),
                 ("hostile-image", "image", try item("hostile-image", spec("image", "alpine; rm -rf /"))),
             ]
             // Understood, and against the owner's rules: the status names the rule.
@@ -101,6 +104,7 @@ extension RealParts {
                     try item("policy-runtime", spec("runtime", ["name": "hang", "necessity": "require"]))
                 ),
                 ("policy-memory", "most_memory_mb", try item("policy-memory", resource("memoryMB", 513))),
+                ("policy-port", "ports", try item("policy-port", spec("ports", [port(22)]))),
                 ("policy-pids", "most_pids", try item("policy-pids", resource("pids", 257))),
                 (
                     "policy-env", "forbidden_environment",

@@ -128,4 +128,65 @@ import Testing
         #expect(failure(.pull(image: "x"), .refused(status: 400))?.isPermanent == true)
         #expect(failure(.pull(image: "x"), .cutOff)?.isPermanent == false)
     }
+
+    @Test(arguments: [
+        (
+            "driver failed programming external connectivity on endpoint x (90e36): Bind for 0.0.0.0:8080 failed: port is"
+                + " already allocated", 8080
+        ),
+        (
+            "driver failed programming external connectivity on endpoint x (90e36): Error starting userland proxy: listen"
+                + " tcp4 0.0.0.0:20099: bind: address already in use", 20_099
+        ),
+        (
+            "failed to set up container networking: driver failed programming external connectivity on endpoint x (90e36):"
+                + " failed to bind host port for 0.0.0.0:53:172.17.0.2:5353/udp: address already in use", 53
+        ),
+    ])
+    func `a start that finds a port of the host taken says which, in the words of every Engine`(
+        words: String, port: Int
+    ) {
+        let id = EngineContainerID(validated: "c")
+        func failure(_ action: Step.Action, _ message: String) -> StepFailure? {
+            let error = EngineError(
+                kind: .refused(status: 500), call: "container start", object: "c", message: message)
+            guard case .failed(let failure) = StepResults.result(of: action, error) else { return nil }
+            return failure
+        }
+        let taken = failure(.start(id), words)
+        #expect(taken?.reason == "port_taken" && taken?.isPermanent == false)
+        #expect(taken?.message.hasPrefix("port \(port) of this host is taken; container start c: ") == true)
+        #expect(taken?.message.hasSuffix(words) == true)
+        // Of no port, and of no start.
+        #expect(failure(.start(id), "listen unix /run/x.sock: bind: address already in use")?.reason == "start_failed")
+        #expect(failure(.start(id), "Bind for 0.0.0.0:8080 failed")?.reason == "start_failed")
+        #expect(failure(.stop(id, graceSeconds: 1), words)?.reason == "stop_failed")
+    }
+
+    private func order(_ ports: [PublishedPort]?) -> ContainerOrder {
+        ContainerOrder(
+            name: "berth-one", workload: WorkloadID(validated: "w1"), generation: 1, attempt: 1,
+            spec: WorkloadSpec(name: "one", image: "alpine", ports: ports), imageID: "sha256:1", engineRuntime: "runc",
+            fellBackTo: nil, volumes: [], existingVolumes: [], limits: EngineLimits(memory: 1, nanoCPUs: 1, pids: 1))
+    }
+
+    @Test func `ports are published on all addresses of the host, and none that was not asked for`() throws {
+        func json(_ ports: [PublishedPort]?) throws -> JSONValue {
+            let specification = ContainerTemplate.specification(order(ports), agent: AgentID(validated: "a1"))
+            return try JSONCoding.decode(JSONValue.self, from: try JSONCoding.encodeText(specification))
+        }
+        let made = try json([
+            PublishedPort(container: 80, host: 8080), PublishedPort(container: 80, host: 8081),
+            PublishedPort(container: 53, host: 53, transport: .udp),
+        ])
+        func place(_ port: String) -> JSONValue { .object(["HostIp": .string(""), "HostPort": .string(port)]) }
+        #expect(
+            made["HostConfig"]?["PortBindings"]
+                == .object(["80/tcp": .array([place("8080"), place("8081")]), "53/udp": .array([place("53")])]))
+        #expect(made["ExposedPorts"] == .object(["80/tcp": .object([:]), "53/udp": .object([:])]))
+        for none in [nil, []] as [[PublishedPort]?] {
+            let plain = try json(none)
+            #expect(plain["ExposedPorts"] == nil && plain["HostConfig"]?["PortBindings"] == nil, "\(plain)")
+        }
+    }
 }

@@ -211,6 +211,30 @@ import Testing
                 == ["BERTH_TIERS_GUEST_MEMORY_MB: found \"1\", expected a whole number from 256 to 1048576"])
     }
 
+    @Test func `published ports are allowed by number and by range, none unless the owner says so`() throws {
+        func ports(_ policy: String, _ environment: [String: String] = [:]) throws -> [ClosedRange<Int>] {
+            try AgentConfiguration.load(
+                file: ("f", #"{"agent":{\#(good),"policy":\#(policy)}}"#), environment: environment
+            ).policy.ports
+        }
+        #expect(try ports("{}") == [])
+        #expect(try ports(#"{"ports":[]}"#) == [])
+        #expect(try ports(#"{"ports":["8080","20000-20999"]}"#) == [8080...8080, 20_000...20_999])
+        #expect(try ports("{}", ["BERTH_POLICY_PORTS": "53,8080-8081"]) == [53...53, 8080...8081])
+        for (value, found) in [
+            (#"["8080","0"]"#, #""0""#), (#"["65536"]"#, #""65536""#), (#"["90-80"]"#, #""90-80""#),
+            (#"["80-"]"#, #""80-""#), (#"["*"]"#, #""*""#), (#"[""]"#, "\"\""), ("[8080]", "8080"), ("8080", "8080"),
+            (#""8080""#, #""8080""#), ("true", "true"), (#"[["80"]]"#, "a list"),
+        ] {
+            let all = problems(#"{"agent":{\#(good),"policy":{"ports":\#(value)}}}"#)
+            #expect(all.count == 1, "\(value): \(all)")
+            #expect(
+                all.first?.hasPrefix("f: policy.ports: found \(found), expected a list of text, each a port") == true)
+        }
+        let all = problems(#"{"agent":{\#(good)}}"#, ["BERTH_POLICY_PORTS": "8080,http"])
+        #expect(all.first?.hasPrefix(#"BERTH_POLICY_PORTS: found "http", expected"#) == true, "\(all)")
+    }
+
     @Test func `a token does not travel in the clear to another machine`() {
         #expect(
             problems(#"{"agent":{\#(good)}}"#, ["BERTH_SERVER": "http://berth.example.com"]).first?.contains("https://")

@@ -1,8 +1,8 @@
 package import BerthModel
 
 /// What the owner of a host lets run on it, whatever a control plane asks for. Read from the agent's own configuration; no
-/// message can change it. What this system never does (privileged containers, host paths, host namespaces, devices,
-/// published ports) is not in it, because there is no way to ask for it. `docs/sandbox.md` lists the rules.
+/// message can change it. What this system never does (privileged containers, host paths, host namespaces, devices) is not
+/// in it, because there is no way to ask for it. `docs/sandbox.md` lists the rules.
 package struct HostPolicy: Hashable, Sendable {
     /// Patterns of images in their full form, `docker.io/library/*`; empty: any.
     package var images: [String] = []
@@ -22,6 +22,8 @@ package struct HostPolicy: Hashable, Sendable {
     package var stopsOverfull = false
     /// Patterns of names of environment variables.
     package var forbiddenEnvironment: [String] = []
+    /// Ports of the host that may be published, within 1 to 65535; empty, other than in the rules above: none.
+    package var ports: [ClosedRange<Int>] = []
 
     package init() {}
 
@@ -51,7 +53,31 @@ package struct HostPolicy: Hashable, Sendable {
                 return Refusal(rule: "forbidden_environment", explanation: "\(name.prefix(100)) must not be set")
             }
         }
-        return nil
+        return refusal(ofPorts: spec.publishedPorts)
+    }
+
+    private func refusal(ofPorts published: [PublishedPort]) -> Refusal? {
+        guard let port = published.first(where: { port in !ports.contains { $0.contains(port.host) } }) else {
+            return nil
+        }
+        let allowed = ports.isEmpty ? "none" : ports.map(Self.text).joined(separator: ", ")
+        return Refusal(rule: "ports", explanation: "port \(port.host) may not be published; allowed: \(allowed)")
+    }
+
+    /// - Parameter text: a port, `8080`, or the first and the last of several, `20000-20999`.
+    /// - Returns: nil for any other text, and for numbers that are no ports.
+    package static func portRange(_ text: String) -> ClosedRange<Int>? {
+        let ends = text.split(separator: "-", omittingEmptySubsequences: false).map { digits -> Int? in
+            digits.utf8.count <= 5 && digits.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int(digits) : nil
+        }
+        guard ends.count <= 2, let first = ends[0], let last = ends[ends.count - 1], first <= last,
+            PublishedPort.range.contains(first), PublishedPort.range.contains(last)
+        else { return nil }
+        return first...last
+    }
+
+    private static func text(_ ports: ClosedRange<Int>) -> String {
+        ports.count == 1 ? "\(ports.lowerBound)" : "\(ports.lowerBound)-\(ports.upperBound)"
     }
 
     private func refusal(ofImage text: String) -> Refusal? {

@@ -128,6 +128,12 @@ package struct ObservedContainer: Hashable, Sendable {
     package func sharesWritableVolume(with other: ObservedContainer) -> Bool {
         !writableVolumes.isDisjoint(with: other.writableVolumes)
     }
+
+    /// Two containers that share one of these cannot run at the same time: the Engine starts the first one alone.
+    package func sharesHostPort(with other: ObservedContainer) -> Bool {
+        guard let settings, let others = other.settings else { return false }
+        return !settings.hostPorts.isDisjoint(with: others.hostPorts)
+    }
 }
 
 /// A volume that an engine container has mounted, whoever named it.
@@ -156,10 +162,12 @@ package struct ObservedSettings: Hashable, Sendable {
     package var isConnected: Bool
     /// MiB that its writable layer may have; nil where nothing limits it.
     package var diskMB: Int?
+    /// What it has of the host while it is up.
+    package var hostPorts: Set<HostPort>
 
     package init(
         runtime: String, image: String = "", limits: EngineLimits, isRestartedByEngine: Bool = false,
-        isConnected: Bool = true, diskMB: Int? = nil
+        isConnected: Bool = true, diskMB: Int? = nil, hostPorts: Set<HostPort> = []
     ) {
         self.runtime = runtime
         self.image = image
@@ -167,6 +175,7 @@ package struct ObservedSettings: Hashable, Sendable {
         self.isRestartedByEngine = isRestartedByEngine
         self.isConnected = isConnected
         self.diskMB = diskMB
+        self.hostPorts = hostPorts
     }
 }
 

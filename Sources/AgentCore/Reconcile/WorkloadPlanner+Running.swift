@@ -193,7 +193,9 @@ extension WorkloadPlanner {
         }
         if let givenUp = givenUp(current) { return givenUp }
         if let waiting = waitingForRetry(current) { return waiting }
-        if let old = others.first(where: { $0.state.isUp && $0.sharesWritableVolume(with: current) }) {
+        if let old = others.first(where: {
+            $0.state.isUp && ($0.sharesWritableVolume(with: current) || $0.sharesHostPort(with: current))
+        }) {
             return stop(old, "its replacement \(current.name) is ready", phase: .starting, shown: old)
         }
         if course == .forward, let settings = current.settings {

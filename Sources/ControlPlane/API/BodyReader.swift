@@ -59,7 +59,7 @@ struct BodyReader {
         switch take(name) {
         case nil, .null?: return nil
         case .string(let text)? where !text.utf8.contains(0): return text
-        case let other?: throw APIError.badField(name, other.shortDescription, expected: expected)
+        case let other?: throw refusal(name, other.shortDescription, expected: expected)
         }
     }
 
@@ -67,8 +67,26 @@ struct BodyReader {
         switch take(name) {
         case nil, .null?: return nil
         case .integer(let number)?: return number
-        case let other?: throw APIError.badField(name, other.shortDescription, expected: expected)
+        case let other?: throw refusal(name, other.shortDescription, expected: expected)
         }
+    }
+
+    mutating func integer(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
+        let expected = Self.words(for: range)
+        guard let number = try integer(name, expected: expected) else { return nil }
+        guard range.contains(number) else { throw refusal(name, "\(number)", expected: expected) }
+        return number
+    }
+
+    mutating func requiredInteger(_ name: String, in range: ClosedRange<Int>) throws -> Int {
+        guard let number = try integer(name, in: range) else {
+            throw refusal(name, "nothing", expected: Self.words(for: range))
+        }
+        return number
+    }
+
+    private static func words(for range: ClosedRange<Int>) -> String {
+        "a whole number from \(range.lowerBound) to \(range.upperBound)"
     }
 
     mutating func texts(_ name: String) throws -> [String]? {
@@ -119,11 +137,44 @@ struct BodyReader {
         }
     }
 
+    /// A list of objects, each read like the body, as `NAME[0]`, `NAME[1]` and so on; what is unknown in one is listed with
+    /// the rest.
+    ///
+    /// - Parameter fields: of an item that stands for an object without being one; nil where it does not.
+    mutating func objects<Value>(
+        _ name: String, most: Int, expected: String, fields: (JSONValue) -> [String: JSONValue]?,
+        read: (inout BodyReader) throws -> Value
+    ) throws -> [Value]? {
+        switch take(name) {
+        case nil, .null?: return nil
+        case .array(let items)?:
+            guard items.count <= most else {
+                throw refusal(name, "\(items.count) items", expected: "at most \(most)")
+            }
+            var values: [Value] = []
+            for (index, item) in items.enumerated() {
+                let own: [String: JSONValue]
+                if case .object(let object) = item {
+                    own = object
+                } else if let meant = fields(item) {
+                    own = meant
+                } else {
+                    throw refusal("\(name)[\(index)]", item.shortDescription, expected: expected)
+                }
+                var inner = BodyReader(fields: own, name: path("\(name)[\(index)]"))
+                values.append(try read(&inner))
+                innerWarnings += inner.warnings
+            }
+            return values
+        case let other?: throw refusal(name, other.shortDescription, expected: "a list")
+        }
+    }
+
     mutating func flag(_ name: String) throws -> Bool? {
         switch take(name) {
         case nil, .null?: return nil
         case .bool(let flag)?: return flag
-        case let other?: throw APIError.badField(path(name), other.shortDescription, expected: "true or false")
+        case let other?: throw refusal(name, other.shortDescription, expected: "true or false")
         }
     }
 
@@ -133,6 +184,11 @@ struct BodyReader {
     }
 
     private func path(_ name: String) -> String { prefix + name }
+
+    /// Of a field that is there, or ought to be.
+    func refusal(_ name: String, _ found: String, expected: String) -> APIError {
+        APIError.badField(path(name), found, expected: expected)
+    }
 
     var warnings: [String] {
         fields.keys.filter { !known.contains($0) }.sorted().map {

@@ -74,6 +74,7 @@ struct ContainerRoutes: Sendable {
             order.pull = pull
         }
         order.shell = try body.object("shell", read: Self.shell)
+        order.ports = try Self.ports(&body)
         let warnings = body.warnings
 
         let container = try await service.create(order, for: caller.user)

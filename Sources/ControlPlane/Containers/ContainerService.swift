@@ -22,6 +22,7 @@ struct ContainerService: Sendable {
         var role: String
         var shell: SetUp.Shell?
         var pull: PullPolicy?
+        var ports: [PublishedPort]?
         var resources: ResourceRequest
         var environment: [String: String]
         var labels: [String: String]
@@ -61,7 +62,7 @@ struct ContainerService: Sendable {
                 command: order.command, environment: order.environment, labels: order.labels,
                 volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)],
                 setUp: Self.setUp(order), pull: order.pull,
-                expiresAt: configuration.sessionSeconds(of: user.tier).map { now + Double($0) })
+                expiresAt: configuration.sessionSeconds(of: user.tier).map { now + Double($0) }, ports: order.ports)
             if let problem = spec.problem { throw APIError(.badRequest, problem) }
             let record = ContainerRecord(
                 id: id, userID: user.id, image: image, role: order.role, spec: spec, createdAt: now, lastUsedAt: now)

@@ -29,6 +29,8 @@ enum Presentation {
         if let written = record.observed?.writableLayerMB { fields["writable_layer_mb"] = .integer(written) }
         let warnings = record.observed?.warnings ?? []
         if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
+        let ports = record.spec.publishedPorts
+        if !ports.isEmpty { fields["ports"] = .array(ports.map(port)) }
         if let agent = record.agent { fields["agent"] = .string("agent:\(agent)") }
         if let progress, record.status == .creating || record.status == .configuring {
             fields["progress"] = .object([
@@ -57,6 +59,13 @@ enum Presentation {
             ])
         }
         return .object(fields)
+    }
+
+    private static func port(_ port: PublishedPort) -> JSONValue {
+        .object([
+            "container": .integer(port.container), "host": .integer(port.host),
+            "protocol": .string(port.transport.rawValue),
+        ])
     }
 
     /// An entry of the list of what was deleted and can be restored.

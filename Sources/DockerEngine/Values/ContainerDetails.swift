@@ -50,6 +50,14 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
         package var networkMode: String?
         package var restartPolicy: RestartPolicy?
         package var storageOptions: [String: String]?
+        /// By the container's port, `80/tcp`.
+        package var portBindings: [String: [PortBinding]?]?
+
+        package struct PortBinding: Decodable, Hashable, Sendable {
+            /// A number as text; empty where the Engine chooses one.
+            package var hostPort: String?
+            private enum CodingKeys: String, CodingKey { case hostPort = "HostPort" }
+        }
 
         package struct RestartPolicy: Decodable, Hashable, Sendable {
             /// `no` or empty, `always`, `on-failure`, `unless-stopped`.
@@ -68,6 +76,7 @@ package struct ContainerDetails: Decodable, Hashable, Sendable {
             case networkMode = "NetworkMode"
             case restartPolicy = "RestartPolicy"
             case storageOptions = "StorageOpt"
+            case portBindings = "PortBindings"
         }
     }
 

@@ -34,6 +34,20 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
         }
     }
 
+    /// Where a container's port is on the host: on all of its addresses.
+    package struct PortBinding: Encodable, Hashable, Sendable {
+        let hostAddress = ""
+        /// A number as text.
+        package var hostPort: String
+
+        package init(hostPort: String) { self.hostPort = hostPort }
+
+        private enum CodingKeys: String, CodingKey {
+            case hostAddress = "HostIp"
+            case hostPort = "HostPort"
+        }
+    }
+
     package struct LogConfiguration: Encodable, Hashable, Sendable {
         package var type: String
         package var options: [String: String]
@@ -72,6 +86,8 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
         package var networkMode: String?
         package var tmpfs: [String: String] = [:]
         package var storageOptions: [String: String]?
+        /// By the container's port, `80/tcp`.
+        package var portBindings: [String: [PortBinding]]?
         /// Whoever starts containers here does so itself; the Engine reviving an old copy after a reboot would put two
         /// writers on one volume.
         let restartPolicy = RestartPolicy()
@@ -95,6 +111,7 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
             case networkMode = "NetworkMode"
             case tmpfs = "Tmpfs"
             case storageOptions = "StorageOpt"
+            case portBindings = "PortBindings"
             case restartPolicy = "RestartPolicy"
             case autoRemove = "AutoRemove"
         }
@@ -108,12 +125,14 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
     /// Keeps standard input open, so that a shell as the main process does not end at once.
     package var opensStandardInput: Bool
     package var allocatesTTY: Bool
+    /// By the container's port, `80/tcp`; the values stay empty.
+    package var exposedPorts: [String: [String: String]]?
     package var host: HostConfiguration
 
     package init(
         image: String, hostname: String? = nil, command: [String]? = nil, environment: [String] = [],
         labels: [String: String] = [:], opensStandardInput: Bool = false, allocatesTTY: Bool = false,
-        host: HostConfiguration = .init()
+        exposedPorts: [String: [String: String]]? = nil, host: HostConfiguration = .init()
     ) {
         self.image = image
         self.hostname = hostname
@@ -122,6 +141,7 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
         self.labels = labels
         self.opensStandardInput = opensStandardInput
         self.allocatesTTY = allocatesTTY
+        self.exposedPorts = exposedPorts
         self.host = host
     }
 
@@ -133,6 +153,7 @@ package struct ContainerSpecification: Encodable, Hashable, Sendable {
         case labels = "Labels"
         case opensStandardInput = "OpenStdin"
         case allocatesTTY = "Tty"
+        case exposedPorts = "ExposedPorts"
         case host = "HostConfig"
     }
 }

@@ -34,6 +34,7 @@ enum ContainerTemplate {
             host.tmpfs["/tmp"] =
                 "rw,nosuid,nodev,exec,mode=1777,size=\(min(order.limits.memory / 2, mostTemporaryBytes))"
         }
+        if !spec.publishedPorts.isEmpty { host.portBindings = bindings(of: spec.publishedPorts) }
         host.storageOptions = order.diskMB.map { ["size": "\($0)m"] }
         host.binds = resolverFile.map { ["\($0):/etc/resolv.conf:ro"] } ?? []
         host.logConfiguration = .init(type: "json-file", options: ["max-size": "10m", "max-file": "3"])
@@ -49,6 +50,13 @@ enum ContainerTemplate {
             environment: spec.environment.keys.sorted().map { "\($0)=\(spec.environment[$0] ?? "")" },
             labels: ContainerLabels.labels(for: order, agent: agent),
             // The main process of most base images is a shell: with its input open it waits instead of ending.
-            opensStandardInput: true, host: host)
+            opensStandardInput: true, exposedPorts: host.portBindings?.mapValues { _ in [:] }, host: host)
+    }
+
+    private static func bindings(
+        of ports: [PublishedPort]
+    ) -> [String: [ContainerSpecification.PortBinding]] {
+        Dictionary(grouping: ports) { "\($0.container)/\($0.transport.rawValue)" }
+            .mapValues { ports in ports.map { ContainerSpecification.PortBinding(hostPort: String($0.host)) } }
     }
 }

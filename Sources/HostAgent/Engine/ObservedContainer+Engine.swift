@@ -42,7 +42,26 @@ extension ObservedSettings {
             limits: EngineLimits(memory: host.memory ?? 0, nanoCPUs: host.nanoCPUs ?? 0, pids: host.pidsLimit ?? 0),
             isRestartedByEngine: !policy.isEmpty && policy != "no",
             isConnected: !isAttachable || details.networkSettings.networks?[network] != nil,
-            diskMB: host.storageOptions?["size"].flatMap { $0.hasSuffix("m") ? Int($0.dropLast()) : nil })
+            diskMB: host.storageOptions?["size"].flatMap { $0.hasSuffix("m") ? Int($0.dropLast()) : nil },
+            hostPorts: Self.hostPorts(of: host.portBindings ?? [:]))
+    }
+
+    private static func hostPorts(
+        of bindings: [String: [ContainerDetails.HostConfiguration.PortBinding]?]
+    ) -> Set<HostPort> {
+        var ports: Set<HostPort> = []
+        for (port, places) in bindings {
+            guard
+                let transport = port.split(separator: "/").last.flatMap({
+                    PublishedPort.Transport(rawValue: String($0))
+                })
+            else { continue }
+            for place in places ?? [] {
+                guard let number = place.hostPort.flatMap({ Int($0) }) else { continue }
+                ports.insert(HostPort(number: number, transport: transport))
+            }
+        }
+        return ports
     }
 }
 

@@ -164,10 +164,27 @@ enum StepResults {
         case .removeVolume: (reason, isPermanent) = ("volume_remove_failed", false)
         }
         if error.message.lowercased().contains("no space left on device") { reason = "disk_full" }
+        var message = error.description
+        if case .start = action, let port = takenPort(error.message) {
+            reason = "port_taken"
+            message = "port \(port) of this host is taken; \(message)"
+        }
         return StepFailure(
             reason: error.kind == .timedOut ? "\(reason)_timeout" : reason,
-            message: String(error.description.prefix(1000)),
+            message: String(message.prefix(1000)),
             isPermanent: isPermanent, mayHaveHappened: error.mayHaveHappened, timedOut: error.kind == .timedOut)
+    }
+
+    /// The number in the Engine's `Bind for 0.0.0.0:8080 failed: port is already allocated` (by another container) or `listen
+    /// tcp4 0.0.0.0:8080: bind: address already in use` (by another program); nil in all else that it says.
+    private static func takenPort(_ words: String) -> Int? {
+        guard words.contains("port is already allocated") || words.contains("address already in use") else {
+            return nil
+        }
+        let numbers = words.split(separator: ":").dropFirst().compactMap {
+            Int($0.prefix { $0.isASCII && $0.isNumber })
+        }
+        return numbers.first { PublishedPort.range.contains($0) }
     }
 
     private static func pullReason(_ error: EngineError) -> (String, Bool) {

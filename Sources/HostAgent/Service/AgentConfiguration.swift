@@ -129,5 +129,10 @@ extension HostPolicy {
         mostContainers = settings.optionalInteger("most_containers", in: 0...100_000)
         stopsOverfull = settings.flag("stop_overfull", default: false)
         forbiddenEnvironment = settings.list("forbidden_environment")
+        ports = settings.list(
+            "ports", expected: #"a list of text, each a port such as "8080" or a range such as "20000-20999""#
+        ) {
+            HostPolicy.portRange($0) != nil
+        }.compactMap { HostPolicy.portRange($0) }
     }
 }
