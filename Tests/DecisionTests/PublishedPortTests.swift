@@ -76,11 +76,19 @@ import Testing
 
     // MARK: one holder
 
+    private var publishing: HostPolicy {
+        var policy = HostPolicy()
+        policy.ports = [8080...8080]
+        return policy
+    }
+
     private func steps(_ old: WorkloadSpec, _ oldState: ContainerState, _ new: WorkloadSpec) -> [Step.Action] {
         let before = Sample.container("old", oldState, spec: old)
         let candidate = Sample.container("new", .created, generation: 2, spec: new)
-        return Sample.plan([Sample.desired(generation: 2, spec: new)], Sample.host([before, candidate]))
-            .steps.map(\.action)
+        return Sample.plan(
+            [Sample.desired(generation: 2, spec: new)], Sample.host([before, candidate]), policy: publishing
+        )
+        .steps.map(\.action)
     }
 
     @Test func `who holds the port stops before its replacement starts, also where they share no volume`() {
@@ -106,11 +114,12 @@ import Testing
         let memory = ReconcileMemory().recording(
             .init(step: start, result: .failed(failure)), now: Sample.now, random: 0)
         let host = Sample.host([Sample.container("c", .created, spec: desired.spec)])
-        let waiting = Sample.plan([desired], host, memory: memory)
+        let waiting = Sample.plan([desired], host, memory: memory, policy: publishing)
         #expect(waiting.steps.isEmpty && waiting.nextLook == Sample.now + Milliseconds(500))
         #expect(waiting.statuses.first?.phase == .failed && waiting.statuses.first?.reason == "port_taken")
         #expect(waiting.statuses.first?.message?.contains("8080") == true)
-        let later = Sample.plan([desired], host, memory: memory, now: Sample.now + Milliseconds(500))
+        let later = Sample.plan(
+            [desired], host, memory: memory, now: Sample.now + Milliseconds(500), policy: publishing)
         #expect(later.steps.map(\.action) == [start.action])
     }
 }

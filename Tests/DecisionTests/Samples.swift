@@ -53,9 +53,9 @@ enum Sample {
 
     static func plan(
         _ desired: [DesiredWorkload], _ host: ObservedHost, memory: ReconcileMemory = .init(),
-        now: MonotonicInstant = now
+        now: MonotonicInstant = now, policy: HostPolicy = HostPolicy()
     ) -> Plan {
         let state = DesiredState(revision: Revision(1), workloads: desired)
-        return Planner.plan(desired: state, observed: host, memory: memory, now: now)
+        return Planner.plan(desired: state, observed: host, memory: memory, now: now, policy: policy)
     }
 }

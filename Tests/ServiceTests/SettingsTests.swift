@@ -1,3 +1,4 @@
+import AgentCore
 import BerthModel
 import ControlPlane
 import ControlPlaneCore
@@ -144,7 +145,7 @@ import Testing
             (#""images":{"a":{"aliases":["b"]},"b":{}}"#, #"images.a.aliases: found "b""#),
             (#""images":{"a":{"aliases":["macos"]}}"#, #"images.a.aliases: found "macos""#),
             (#""images":{"a":{"aliases":["a b"]}}"#, #"images.a.aliases: found "a b""#),
-            (#""images":{"a":{"aliases":[1]}}"#, "f: images.a.aliases: found a list, expected a list of text"),
+            (#""images":{"a":{"aliases":[1]}}"#, "f: images.a.aliases: found 1, expected a list of text"),
             (#""images":{"custom":{}}"#, #"images: found "custom""#),
             (#""images":{"a b":{"reference":"a"}}"#, #"images: found "a b""#),
             (#""images":{"a":{"reference":"../etc"}}"#, #"images.a.reference: found "../etc""#),
@@ -153,7 +154,7 @@ import Testing
             (#""images":{"Big":{}}"#, #"images.Big.reference: found "Big""#),
             (#""images":{"a":{"description":7}}"#, "f: images.a.description: found 7, expected text"),
             (#""images":{"a":{"architectures":"amd64"}}"#, #"f: images.a.architectures: found "amd64""#),
-            (#""images":{"a":{"architectures":["x 1"]}}"#, "f: images.a.architectures: found a list"),
+            (#""images":{"a":{"architectures":["x 1"]}}"#, #"f: images.a.architectures: found "x 1""#),
             (
                 #""images":{"a":{"referense":"b"}}"#,
                 #"f: images.a.referense: found an unknown key, expected perhaps "reference""#
