@@ -61,6 +61,8 @@ package enum ControlPlaneMessage: Hashable, Sendable {
         package enum Kind: Hashable, Sendable {
             /// Why is this workload as it is, and what becomes of it?
             case explain
+            /// Is it due to be stopped for its idleness, at this moment? The stop itself is a change of what is wanted.
+            case stopIfIdle
             /// Of a newer peer: refused, by its name.
             case unrecognised(String)
         }
@@ -221,13 +223,19 @@ extension ControlPlaneMessage.Delta: Codable {
 extension ControlPlaneMessage.Command.Kind: Codable {
     package init(from decoder: any Decoder) throws {
         let word = try decoder.singleValueContainer().decode(String.self)
-        self = word == "explain" ? .explain : .unrecognised(String(word.prefix(64)))
+        self =
+            switch word {
+            case "explain": .explain
+            case "stop_if_idle": .stopIfIdle
+            default: .unrecognised(String(word.prefix(64)))
+            }
     }
 
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         switch self {
         case .explain: try container.encode("explain")
+        case .stopIfIdle: try container.encode("stop_if_idle")
         case .unrecognised(let word): try container.encode(word)
         }
     }

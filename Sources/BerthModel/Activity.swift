@@ -14,10 +14,13 @@ package struct ActivitySample: Hashable, Sendable, Codable {
     package var cpuPercent: Double?
     /// Seconds without activity; nil where too little was seen to say.
     package var idleSeconds: Double?
+    /// Seconds until it is to be stopped for its idleness, 0 or less where it is due; nil where it is not to be.
+    package var stopsInSeconds: Double?
 
     package init(
         workload: WorkloadID, cpuMicroseconds: Int, memoryBytes: Int, networkReceivedBytes: Int,
-        networkSentBytes: Int, resetID: String, cpuPercent: Double? = nil, idleSeconds: Double? = nil
+        networkSentBytes: Int, resetID: String, cpuPercent: Double? = nil, idleSeconds: Double? = nil,
+        stopsInSeconds: Double? = nil
     ) {
         self.workload = workload
         self.cpuMicroseconds = cpuMicroseconds
@@ -27,5 +30,6 @@ package struct ActivitySample: Hashable, Sendable, Codable {
         self.resetID = resetID
         self.cpuPercent = cpuPercent
         self.idleSeconds = idleSeconds
+        self.stopsInSeconds = stopsInSeconds
     }
 }

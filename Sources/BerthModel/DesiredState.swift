@@ -132,6 +132,8 @@ package struct DesiredState: Hashable, Sendable, Codable {
             hasher.combine(workload.spec.rollback?.rawValue ?? "")
             hasher.combine(workload.spec.restartLimit)
             if let end = workload.spec.expiresAt { hasher.combine(Int(end)) }
+            if let timeout = workload.spec.idleTimeoutSeconds { hasher.combine("idle \(timeout)") }
+            if let held = workload.spec.heldUntil { hasher.combine("held \(Int(held))") }
             if let pull = workload.spec.pull { hasher.combine(pull.rawValue) }
             if let setUp = workload.spec.setUp { hasher.combine(setUp.fingerprint.text) }
             hasher.combine(workload.fingerprint.text)

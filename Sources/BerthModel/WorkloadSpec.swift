@@ -28,6 +28,10 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
     package var pull: PullPolicy?
     /// Seconds since 1970 UTC, by the control plane's clock, at which its session ends: it is stopped then. Nil: never.
     package var expiresAt: Double?
+    /// Without activity for so long it is stopped; 120 to 31,536,000. Nil: never.
+    package var idleTimeoutSeconds: Int?
+    /// Seconds since 1970 UTC, by the control plane's clock, until which it counts as used whatever it does.
+    package var heldUntil: Double?
     /// Nil, as in specs of earlier versions, means none.
     package var ports: [PublishedPort]?
 
@@ -36,7 +40,8 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         command: [String]? = nil, environment: [String: String] = [:], labels: [String: String] = [:],
         volumes: [VolumeMount] = [], restart: RestartPolicy = .always, stopGraceSeconds: Int = 10,
         rollback: RollbackRule? = nil, restartLimit: Int? = nil, setUp: SetUp? = nil, pull: PullPolicy? = nil,
-        expiresAt: Double? = nil, ports: [PublishedPort]? = nil
+        expiresAt: Double? = nil, idleTimeoutSeconds: Int? = nil, heldUntil: Double? = nil,
+        ports: [PublishedPort]? = nil
     ) {
         self.name = name
         self.image = image
@@ -53,6 +58,8 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         self.setUp = setUp
         self.pull = pull
         self.expiresAt = expiresAt
+        self.idleTimeoutSeconds = idleTimeoutSeconds
+        self.heldUntil = heldUntil
         self.ports = ports
     }
 
@@ -89,6 +96,9 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         return hasher.finalize()
     }
 
+    /// Twice the time for which its owner is told before, at least.
+    package static let idleTimeoutRange = 120...31_536_000
+
     /// All specs of a host travel in one message.
     private static let mostTextBytes = 32 * 1024
 
@@ -102,8 +112,13 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         }
         if let problem = resources.problem { return problem }
         if let problem = setUp?.problem { return problem }
-        if let expiresAt, !(0...253_402_300_799).contains(expiresAt) {
-            return "expires_at: expected a moment before the year 10000"
+        for (field, moment) in [("expires_at", expiresAt), ("keepalive_until", heldUntil)] {
+            if let moment, !(0...253_402_300_799).contains(moment) {
+                return "\(field): expected a moment before the year 10000"
+            }
+        }
+        if let idleTimeoutSeconds, !Self.idleTimeoutRange.contains(idleTimeoutSeconds) {
+            return "idle_timeout_seconds: expected 120 to 31536000, found \(idleTimeoutSeconds)"
         }
         if !(0...600).contains(stopGraceSeconds) { return "stop_grace_seconds: expected 0 to 600" }
         if let restartLimit, !(1...1_000_000).contains(restartLimit) {

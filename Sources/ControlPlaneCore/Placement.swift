@@ -7,6 +7,10 @@ package enum Placement {
         package var agent: AgentID
         package var name: String
         package var isOnline: Bool
+        /// What a `LabelSelector` looks at.
+        package var labels: Set<String>
+        /// Normalised; empty where it is not known.
+        package var architecture: String
         package var runtimes: [String]
         package var capacity: HostCapacity
         /// MB promised to containers, each counted with no more than the whole host.
@@ -14,14 +18,18 @@ package enum Placement {
         package var containers: Int
 
         package init(
-            agent: AgentID, name: String, isOnline: Bool, runtimes: [String], capacity: HostCapacity,
+            agent: AgentID, name: String, isOnline: Bool, tags: [String] = [], host: HostDescription,
             reservedMemoryMB: Int, containers: Int
         ) {
             self.agent = agent
             self.name = name
             self.isOnline = isOnline
-            self.runtimes = runtimes
-            self.capacity = capacity
+            architecture = Architecture.normalised(host.arch)
+            labels = Set(tags).union([
+                "os=\(host.os)", "arch=\(architecture)", "name=\(name)", "hostname=\(host.hostname)",
+            ])
+            runtimes = host.engine?.runtimes ?? []
+            capacity = host.capacity
             self.reservedMemoryMB = reservedMemoryMB
             self.containers = containers
         }
@@ -33,16 +41,23 @@ package enum Placement {
         case none(reason: String)
     }
 
-    /// - Parameter wanted: only this agent, where the request names one.
+    /// The first that is missing is the reason, so that the one who reads it knows what to mend first.
     package static func choose(
-        among candidates: [Candidate], for spec: WorkloadSpec, wanted: AgentID? = nil
+        among candidates: [Candidate], for spec: WorkloadSpec, wish: HostWish = .any
     ) -> Verdict {
-        let known = candidates.filter { wanted == nil || $0.agent == wanted }
+        let known = candidates.filter { wish.agent == nil || $0.agent == wish.agent }
         if known.isEmpty {
             return .none(reason: "no host is connected to this account; run berth-agent register on one")
         }
-        let online = known.filter(\.isOnline)
-        if online.isEmpty { return .none(reason: "none of \(known.count) hosts is online") }
+        let labelled = known.filter { wish.labels?.matches($0.labels) ?? true }
+        if labelled.isEmpty { return .none(reason: "none of \(known.count) hosts has the labels \(text(wish.labels))") }
+        let suited = labelled.filter { wish.architectures.isEmpty || wish.architectures.contains($0.architecture) }
+        if suited.isEmpty {
+            let names = wish.architectures.sorted().joined(separator: " or ")
+            return .none(reason: "none of \(labelled.count) hosts has a processor for this image: \(names)")
+        }
+        let online = suited.filter(\.isOnline)
+        if online.isEmpty { return .none(reason: "none of \(suited.count) hosts is online") }
         let choice = spec.runtime
         let runnable = online.filter { candidate in
             candidate.runtimes.contains(choice.name)
@@ -71,6 +86,8 @@ package enum Placement {
     ) -> Bool {
         capacity.memoryMB * overcommit - reservedMemoryMB >= min(resources.memoryMB, capacity.memoryMB)
     }
+
+    private static func text(_ labels: LabelSelector?) -> String { "\"\(labels?.description ?? "")\"" }
 
     private static func load(_ candidate: Candidate) -> Double {
         Double(candidate.reservedMemoryMB) / Double(max(1, candidate.capacity.memoryMB))

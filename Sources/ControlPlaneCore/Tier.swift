@@ -10,6 +10,14 @@ package enum Tier: String, Hashable, Sendable, Codable, CaseIterable {
         /// MB outside the volume.
         package var diskMB: Int
         package var containers: Int
+        /// The longest that a container may be idle before it is stopped; nil: for ever.
+        package var idleTimeoutSeconds: Int?
+
+        /// - Parameter wanted: seconds; 0 asks for none, nil says nothing.
+        package func idleTimeout(_ wanted: Int?) -> Int? {
+            guard let wanted, wanted > 0 else { return idleTimeoutSeconds }
+            return min(wanted, idleTimeoutSeconds ?? wanted)
+        }
 
         // From the documented least of a request to the most that an agent takes.
         package static let cpuMillicoresRange = ResourceRequest.leastCPUMillicores...1_024_000

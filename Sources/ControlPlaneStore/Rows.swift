@@ -63,6 +63,17 @@ enum Rows {
             deletedAt: row["deleted_at"], isPurged: row["purges"], isLocked: row["mfa_locked"])
     }
 
+    /// Nil where `wanted_agent_id` says it all.
+    static func hostWish(_ wish: HostWish) throws -> String? {
+        wish == HostWish(agent: wish.agent) ? nil : try json(wish)
+    }
+
+    static func hostWish(_ row: SQLRow) throws -> HostWish {
+        if let text: String = row["host_wish"] { return try value(text) }
+        let agent: String? = row["wanted_agent_id"]
+        return HostWish(agent: agent.map { AgentID(validated: $0) })
+    }
+
     /// Raises the revision of an agent's desired state; rows that carry the new one are what changed with it.
     static func raiseRevision(of agent: AgentID?, _ database: any SQLConnection) throws -> Int {
         guard let agent else { return 0 }

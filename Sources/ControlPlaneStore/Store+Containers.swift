@@ -1,5 +1,5 @@
 package import BerthModel
-import ControlPlaneCore
+package import ControlPlaneCore
 
 extension Store {
     package enum ContainerCreation: Hashable, Sendable {
@@ -17,11 +17,11 @@ extension Store {
     ///   - container: without an agent; one is chosen here.
     ///   - online: agents that are connected now.
     package func create(
-        _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wanted: AgentID?, online: Set<AgentID>
+        _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wish: HostWish = .any, online: Set<AgentID>
     ) async throws -> ContainerCreation {
         for _ in 0..<Self.mostChoices {
-            let placed = try await place(container, wanted: wanted, online: online)
-            if let outcome = try await insert(placed, limit: limit, idempotencyKey: idempotencyKey, wanted: wanted) {
+            let placed = try await place(container, wish: wish, online: online)
+            if let outcome = try await insert(placed, limit: limit, idempotencyKey: idempotencyKey, wish: wish) {
                 return outcome
             }
         }
@@ -30,7 +30,7 @@ extension Store {
 
     /// - Returns: nil where the chosen host has no room any more.
     private func insert(
-        _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wanted: AgentID?
+        _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wish: HostWish
     ) async throws -> ContainerCreation? {
         try await changing { database, remember in
             if let idempotencyKey,
@@ -52,15 +52,16 @@ extension Store {
             try database.execute(
                 """
                 INSERT INTO container (id, user_id, agent_id, name, image, role, generation, wish, spec, memory_mb,
-                    cpu_millicores, changed_revision, ever_ran, placement, wanted_agent_id, idempotency_key, created_at, last_used_at,
-                    expires_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    cpu_millicores, changed_revision, ever_ran, placement, wanted_agent_id, host_wish, idempotency_key,
+                    created_at, last_used_at, expires_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
                 [
                     container.id.text, container.userID, container.agent?.text, container.spec.name, container.image,
                     container.role, container.generation, container.wish.rawValue, try Rows.json(container.spec),
                     container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision, false,
-                    container.placement, wanted?.text, idempotencyKey, container.createdAt, container.lastUsedAt,
+                    container.placement, wish.agent?.text, try Rows.hostWish(wish), idempotencyKey, container.createdAt,
+                    container.lastUsedAt,
                     container.spec.expiresAt,
                 ])
             try remember()
@@ -170,6 +171,27 @@ extension Store {
                 ])
             try remember()
             return .changed(container)
+        }
+    }
+
+    /// Nobody need confirm it, and nothing begins anew by it: the generation stays.
+    ///
+    /// - Parameter until: seconds since 1970 UTC; nil lets go of it.
+    /// - Returns: nil where it is not there any more.
+    package func keepAlive(_ id: WorkloadID, until: Double?, now: Double) async throws -> ContainerRecord? {
+        try await changing { database, remember in
+            guard
+                let row = try database.row("SELECT * FROM container WHERE id = ? AND deleted_at IS NULL", [id.text])
+            else { return nil }
+            var container = try Rows.container(row)
+            container.spec.heldUntil = until
+            container.lastUsedAt = now
+            let revision = try Rows.raiseRevision(of: container.agent, database)
+            try database.execute(
+                "UPDATE container SET spec = ?, changed_revision = ?, last_used_at = ? WHERE id = ?",
+                [try Rows.json(container.spec), revision, now, id.text])
+            try remember()
+            return container
         }
     }
 

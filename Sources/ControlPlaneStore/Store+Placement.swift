@@ -10,11 +10,11 @@ extension Store {
     private static let page = 200
 
     func place(
-        _ container: ContainerRecord, wanted: AgentID?, online: Set<AgentID>
+        _ container: ContainerRecord, wish: HostWish, online: Set<AgentID>
     ) async throws -> ContainerRecord {
         let candidates = try await database.read { try Self.candidates(for: container.userID, online: online, $0) }
         var placed = container
-        switch Placement.choose(among: candidates, for: container.spec, wanted: wanted) {
+        switch Placement.choose(among: candidates, for: container.spec, wish: wish) {
         case .agent(let agent): placed.agent = agent
         case .none(let reason): placed.placement = reason
         }
@@ -64,8 +64,8 @@ extension Store {
         }
         return agents.map { agent in
             Placement.Candidate(
-                agent: agent.id, name: agent.name, isOnline: online.contains(agent.id),
-                runtimes: agent.host.engine?.runtimes ?? [], capacity: agent.host.capacity,
+                agent: agent.id, name: agent.name, isOnline: online.contains(agent.id), tags: agent.tags,
+                host: agent.host,
                 reservedMemoryMB: reserved[agent.id.text]?.memoryMB ?? 0,
                 containers: reserved[agent.id.text]?.containers ?? 0)
         }
@@ -73,7 +73,7 @@ extension Store {
 
     private struct Waiting: Sendable {
         var container: ContainerRecord
-        var wanted: AgentID?
+        var wish: HostWish
     }
 
     /// Where a look at the waiting containers goes on.
@@ -102,9 +102,7 @@ extension Store {
                     AND (created_at > ? OR (created_at = ? AND id > ?)) ORDER BY created_at, id LIMIT ?
                 """, [page.createdAt, page.createdAt, page.id, Self.page]
             ).map { row in
-                Waiting(
-                    container: try Rows.container(row),
-                    wanted: (row["wanted_agent_id"] as String?).map { AgentID(validated: $0) })
+                Waiting(container: try Rows.container(row), wish: try Rows.hostWish(row))
             }
             var candidates: [String: [Placement.Candidate]] = [:]
             for user in Set(waiting.map(\.container.userID)) {
@@ -133,7 +131,7 @@ extension Store {
                 host.containers += promised[host.agent]?.containers ?? 0
                 return host
             }
-            switch Placement.choose(among: hosts, for: container.spec, wanted: waiting.wanted) {
+            switch Placement.choose(among: hosts, for: container.spec, wish: waiting.wish) {
             case .none(let reason) where reason == container.placement: return nil
             case .none(let reason): container.placement = reason
             case .agent(let agent):

@@ -70,7 +70,7 @@ struct ControlPlaneSpeed {
                     volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: "/root")]), createdAt: now,
                 lastUsedAt: now)
             _ = try await store.create(
-                record, limit: 1000, idempotencyKey: nil, wanted: nil, online: [agent.id])
+                record, limit: 1000, idempotencyKey: nil, online: [agent.id])
             let engine = EngineContainerID(validated: (0..<4).map { _ in Secrets.newUUID().prefix(16) }.joined())
             _ = try await store.record(
                 [

@@ -1,5 +1,6 @@
 import BerthModel
 import ControlPlaneCore
+import Foundation
 import Simulation
 import Testing
 
@@ -155,20 +156,25 @@ import Testing
         #expect(late == nil)
     }
 
+    private func host(
+        _ id: String, online: Bool = true, tags: [String] = [], arch: String = "x86_64",
+        runtimes: [String] = ["runc", "gvisor"], reserved: Int = 0
+    ) -> Placement.Candidate {
+        .init(
+            agent: AgentID(validated: id), name: id, isOnline: online, tags: tags,
+            host: HostDescription(
+                hostname: "h", arch: arch, capacity: HostCapacity(memoryMB: 1000, cpuMillicores: 2000),
+                engine: EngineDescription(runtimes: runtimes)), reservedMemoryMB: reserved, containers: 0)
+    }
+
     @Test func `placement: online, able, roomy, least loaded`() {
-        func host(_ id: String, online: Bool = true, runtimes: [String] = ["runc", "gvisor"], reserved: Int = 0)
-            -> Placement.Candidate
-        {
-            .init(
-                agent: AgentID(validated: id), name: id, isOnline: online, runtimes: runtimes,
-                capacity: HostCapacity(memoryMB: 1000, cpuMillicores: 2000), reservedMemoryMB: reserved, containers: 0)
-        }
         let spec = WorkloadSpec(name: "x", image: "alpine", resources: Resources(memoryMB: 500))
         #expect(
             Placement.choose(among: [host("a", reserved: 900), host("b")], for: spec) == .agent(AgentID(validated: "b"))
         )
         #expect(
-            Placement.choose(among: [host("a"), host("b", reserved: 10)], for: spec, wanted: AgentID(validated: "b"))
+            Placement.choose(
+                among: [host("a"), host("b", reserved: 10)], for: spec, wish: HostWish(agent: AgentID(validated: "b")))
                 == .agent(AgentID(validated: "b")))
         for none in [[], [host("a", online: false)], [host("a", runtimes: ["runc"])], [host("a", reserved: 4000)]] {
             guard case .none(let reason) = Placement.choose(among: none, for: spec) else {
@@ -180,6 +186,52 @@ import Testing
         var huge = spec
         huge.resources.memoryMB = 8000
         #expect(Placement.choose(among: [host("a")], for: huge) == .agent(AgentID(validated: "a")))
+    }
+
+    @Test func `placement: only hosts with the labels and the processor that are asked for, and what is missing first`()
+    {
+        let spec = WorkloadSpec(name: "x", image: "alpine", resources: Resources(memoryMB: 500))
+        let hosts = [
+            host("a", tags: ["gpu", "region=eu"], reserved: 900), host("b", tags: ["gpu"], arch: "arm64"),
+            host("c", online: false, tags: ["lab"]),
+        ]
+        func chosen(_ labels: String?, _ architectures: Set<String> = []) -> String {
+            let wish = HostWish(labels: labels.flatMap { LabelSelector($0) }, architectures: architectures)
+            switch Placement.choose(among: hosts, for: spec, wish: wish) {
+            case .agent(let agent): return agent.text
+            case .none(let reason): return reason
+            }
+        }
+        #expect(chosen(nil) == "b")
+        #expect(chosen("gpu") == "b" && chosen("gpu,region=eu") == "a" && chosen("gpu, !region=eu") == "b")
+        #expect(chosen("region!=eu, name!=c") == "b" && chosen("arch=amd64") == "a" && chosen("arch=aarch64") == "b")
+        #expect(
+            chosen("name=a") == "a" && chosen("os=linux") == "b"
+                && chosen("hostname=h,!gpu") == "none of 1 hosts is online")
+        #expect(chosen(nil, ["x86_64"]) == "a" && chosen(nil, ["x86_64", "aarch64"]) == "b")
+        #expect(chosen("tpu, !gpu") == #"none of 3 hosts has the labels "tpu, !gpu""#)
+        #expect(chosen(nil, ["riscv64", "s390x"]).hasSuffix("a processor for this image: riscv64 or s390x"))
+        #expect(chosen("gpu", ["riscv64"]).hasPrefix("none of 2 hosts has a processor"))
+        let unknown = Placement.choose(
+            among: [host("d", arch: "")], for: spec, wish: HostWish(architectures: ["x86_64"]))
+        #expect(unknown != .agent(AgentID(validated: "d")), "what is not known is not taken for granted")
+    }
+
+    @Test func `labels are read as Kubernetes writes them, and nothing else is`() throws {
+        for text in ["gpu", " gpu ", "a=b", "a!=b", "!a", "a=b=c", "größe=xl", "a b"] {
+            let selector = try #require(LabelSelector(text), "\(text)")
+            #expect(LabelSelector(selector.description) == selector)
+            let encoded = try JSONEncoder().encode(HostWish(labels: selector, architectures: ["x86_64"]))
+            #expect(try JSONDecoder().decode(HostWish.self, from: encoded).labels == selector)
+        }
+        #expect(LabelSelector("a!=b")?.description == "!a=b")
+        for text in [
+            "", " ", ",", "a,", ",a", "a,,b", "!", "!=b", "=b", "!!a", "a\u{0}b", "a\nb",
+            String(repeating: "a", count: 65),
+            (0..<17).map { "a\($0)" }.joined(separator: ","),
+        ] {
+            #expect(LabelSelector(text) == nil, "\(text)")
+        }
     }
 
     @Test func `the documented status, from what is wanted and what was seen`() {

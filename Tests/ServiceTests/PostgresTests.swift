@@ -286,7 +286,7 @@ import Testing
         let record = ContainerRecord(
             id: id, userID: "u1", image: "a", role: "",
             spec: WorkloadSpec(name: "c", image: "a", runtime: .init(name: "runc")), createdAt: 1, lastUsedAt: 1)
-        _ = try await store.create(record, limit: 5, idempotencyKey: nil, wanted: nil, online: [agent])
+        _ = try await store.create(record, limit: 5, idempotencyKey: nil, online: [agent])
         let exited = WorkloadStatus(workload: id, generation: 1, phase: .stopped, exitCode: 3)
         #expect(try await store.record([exited], from: agent, epoch: newer, now: 2).count == 1)
         let running = WorkloadStatus(workload: id, generation: 1, phase: .running)

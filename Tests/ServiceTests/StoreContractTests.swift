@@ -41,7 +41,7 @@ private struct ContractWorld {
         async throws
         -> Store.ContainerCreation
     {
-        try await store.create(record, limit: limit, idempotencyKey: key, wanted: nil, online: online)
+        try await store.create(record, limit: limit, idempotencyKey: key, online: online)
     }
 }
 

@@ -40,7 +40,7 @@ private struct LifetimeWorld {
             spec: WorkloadSpec(name: id.text, image: "a", runtime: .init(name: "runc"), expiresAt: expiresAt),
             createdAt: 0, lastUsedAt: 0)
         let made = try await store.create(
-            record, limit: 3, idempotencyKey: key, wanted: agent, online: agent.map { [$0] } ?? [])
+            record, limit: 3, idempotencyKey: key, wish: HostWish(agent: agent), online: agent.map { [$0] } ?? [])
         guard case .created(let container) = made else {
             Issue.record("\(made)")
             return id

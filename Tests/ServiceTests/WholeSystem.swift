@@ -156,7 +156,7 @@ struct WholeSystem {
         let record = ContainerRecord(
             id: id, userID: "u1", image: "alpine", role: "", spec: spec, createdAt: now, lastUsedAt: now)
         let outcome = try await store.create(
-            record, limit: 20, idempotencyKey: "key-\(number)", wanted: agent, online: [agent])
+            record, limit: 20, idempotencyKey: "key-\(number)", wish: HostWish(agent: agent), online: [agent])
         switch outcome {
         // Without an answer nobody was promised anything; the same key asks again later.
         case .created(let made), .repeated(let made): if !answerIsLost { accepted[number] = made.id }

@@ -48,7 +48,8 @@ package struct IdleEstimate: Sendable {
         return (percent, idle(at: now))
     }
 
-    private func idle(at now: MonotonicInstant) -> Double? {
+    /// Seconds without activity until then; nil while too little is known.
+    package func idle(at now: MonotonicInstant) -> Double? {
         guard rates.count >= Self.needed, let startedAt else { return nil }
         return Double((now - (lastActive ?? startedAt)).count) / 1000
     }

@@ -118,6 +118,7 @@ package struct DesiredStateIntake: Sendable {
         var result = tombstone
         result.spec.resources = Resources()
         result.spec.expiresAt = nil
+        result.spec.heldUntil = nil
         return result
     }
 

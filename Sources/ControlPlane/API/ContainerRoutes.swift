@@ -34,6 +34,7 @@ struct ContainerRoutes: Sendable {
         group.patch("containers/:id/settings", use: update)
         group.delete("containers/:id", use: delete)
         group.post("containers/:id/restore", use: restore)
+        group.post("containers/:id/keepalive", use: keepAlive)
     }
 
     // MARK: create and read
@@ -56,12 +57,7 @@ struct ContainerRoutes: Sendable {
         if let runtime = order.runtime, ![RuntimeChoice.gvisor, RuntimeChoice.runc].contains(runtime) {
             throw APIError.badField("runtime", "\"\(runtime.prefix(80))\"", expected: "gvisor or runc")
         }
-        if let text = try body.text("agent") {
-            guard let id = Self.agentID(text) ?? AgentID(text) else {
-                throw APIError.badField("agent", "\"\(text.prefix(80))\"", expected: "an agent: id")
-            }
-            order.agent = id
-        }
+        if let text = try body.text("agent") { order.hosts = try Self.hosts(text) }
         order.idempotencyKey = order.idempotencyKey ?? HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
         if let key = order.idempotencyKey, !(1...255).contains(key.utf8.count) {
             throw APIError.badField("idempotency_key", "\(key.utf8.count) bytes", expected: "1 to 255 bytes")
@@ -73,6 +69,7 @@ struct ContainerRoutes: Sendable {
             }
             order.pull = pull
         }
+        order.idleTimeout = try Self.idleTimeout(&body)
         order.shell = try body.object("shell", read: Self.shell)
         order.ports = try Self.ports(&body)
         let warnings = body.warnings
@@ -256,7 +253,9 @@ struct ContainerRoutes: Sendable {
         var body = try await BodyReader(request)
         let name = try body.text("name")
         let resources = try Self.resources(&body)
-        let outcome = try await service.update(container, name: name, resources: resources, tier: caller.user.tier)
+        let outcome = try await service.update(
+            container, name: name, resources: resources, idleTimeout: try Self.idleTimeout(&body),
+            tier: caller.user.tier)
         let now = outcome.container
         let (before, after) = (outcome.before.observed, now.observed)
         let restarted =

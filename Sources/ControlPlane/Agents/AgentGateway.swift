@@ -36,6 +36,9 @@ actor AgentGateway {
     var stats: [AgentID: HostStats] = [:] { didSet { changes.add() } }
     var activity: [WorkloadID: ActivitySample] = [:] { didSet { changes.add() } }
     var scales: [WorkloadID: ProgressScale] = [:] { didSet { changes.add() } }
+    /// Those whose owner has heard that they will be stopped for their idleness, and those that are being stopped for it.
+    var idlePending: Set<WorkloadID> = []
+    var idleStops: Set<WorkloadID> = []
     /// Which agent runs what: a container never moves, so what is known stays true.
     private var runners: [WorkloadID: AgentID] = [:]
     /// Who waits for an agent to be gone.
@@ -250,7 +253,9 @@ actor AgentGateway {
     func heard(_ samples: [ActivitySample], from agent: AgentID) async {
         var own: [ActivitySample] = []
         for sample in samples where await runs(sample.workload, agent) { own.append(sample) }
-        if !own.isEmpty { await board.post(.activity(own)) }
+        guard !own.isEmpty else { return }
+        weighIdleness(own, from: agent)
+        await board.post(.activity(own))
     }
 
     /// Read from the store each time: progress is rare, and what an agent may speak of can change.
@@ -284,6 +289,7 @@ actor AgentGateway {
         activity[workload] = nil
         scales[workload] = nil
         runners[workload] = nil
+        idlePending.remove(workload)
     }
 
     private func announce(_ change: Store.StatusChange) async {

@@ -23,12 +23,14 @@ struct ContainerService: Sendable {
         var shell: SetUp.Shell?
         var pull: PullPolicy?
         var ports: [PublishedPort]?
+        /// Seconds; 0 asks for none.
+        var idleTimeout: Int?
         var resources: ResourceRequest
         var environment: [String: String]
         var labels: [String: String]
         var command: [String]?
         var runtime: String?
-        var agent: AgentID?
+        var hosts = HostWish.any
         var idempotencyKey: String?
     }
 
@@ -41,7 +43,7 @@ struct ContainerService: Sendable {
         if let name = order.name, !ContainerName.isValid(name) {
             throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
         }
-        let (image, reference) = try image(order, for: user)
+        let (image, reference, architectures) = try image(order, for: user)
         if !order.role.isEmpty, !(Self.roles + ["default", "standard"]).contains(order.role) {
             throw APIError.badField(
                 "role", "\"\(order.role.prefix(80))\"", expected: "one of \(Self.roles.joined(separator: ", "))")
@@ -52,6 +54,8 @@ struct ContainerService: Sendable {
         } catch {
             throw APIError.badField(error.field, error.value, expected: error.expected)
         }
+        var hosts = order.hosts
+        hosts.architectures = architectures
         for attempt in 1...5 {
             var random = SystemRandomNumberGenerator()
             let id = WorkloadID(validated: Secrets.newUUID())
@@ -62,12 +66,13 @@ struct ContainerService: Sendable {
                 command: order.command, environment: order.environment, labels: order.labels,
                 volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)],
                 setUp: Self.setUp(order), pull: order.pull,
-                expiresAt: configuration.sessionSeconds(of: user.tier).map { now + Double($0) }, ports: order.ports)
+                expiresAt: configuration.sessionSeconds(of: user.tier).map { now + Double($0) },
+                idleTimeoutSeconds: limits.idleTimeout(order.idleTimeout), ports: order.ports)
             if let problem = spec.problem { throw APIError(.badRequest, problem) }
             let record = ContainerRecord(
                 id: id, userID: user.id, image: image, role: order.role, spec: spec, createdAt: now, lastUsedAt: now)
             let outcome = try await store.create(
-                record, limit: limits.containers, idempotencyKey: order.idempotencyKey, wanted: order.agent,
+                record, limit: limits.containers, idempotencyKey: order.idempotencyKey, wish: hosts,
                 online: await gateway.online)
             switch outcome {
             case .created(let container):
@@ -106,7 +111,7 @@ struct ContainerService: Sendable {
 
     private func image(
         _ order: CreateOrder, for user: UserRecord
-    ) throws -> (name: String, reference: String) {
+    ) throws -> (name: String, reference: String, architectures: Set<String>) {
         if ImageCatalogue.macOS.contains(order.image) {
             guard user.tier == .enterprise || user.isAdmin else {
                 throw APIError(
@@ -122,7 +127,7 @@ struct ContainerService: Sendable {
                 ])
         }
         switch configuration.images.resolve(order.image, customImage: order.customImage) {
-        case .image(let name, let reference, _): return (name, reference)
+        case .image(let name, let reference, let architectures): return (name, reference, architectures)
         case .unsupported:
             throw APIError(
                 .badRequest, "unsupported image type",
@@ -218,7 +223,7 @@ struct ContainerService: Sendable {
     }
 
     func update(
-        _ container: ContainerRecord, name: String?, resources request: ResourceRequest, tier: Tier
+        _ container: ContainerRecord, name: String?, resources request: ResourceRequest, idleTimeout: Int?, tier: Tier
     ) async throws -> Outcome {
         if let name, !ContainerName.isValid(name) {
             throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
@@ -235,12 +240,24 @@ struct ContainerService: Sendable {
             if let resources = try? request.resolved(for: limits, current: record.spec.resources) {
                 record.spec.resources = resources
             }
+            if let idleTimeout { record.spec.idleTimeoutSeconds = limits.idleTimeout(idleTimeout) }
         }
         await board.post(
             .event(
                 user: container.userID, type: "container_updated",
                 data: Presentation.container(outcome.container, activity: nil, agentIsOnline: true)))
         return outcome
+    }
+
+    /// - Parameter seconds: from now; 0 for none.
+    func keepAlive(_ container: ContainerRecord, seconds: Int) async throws -> ContainerRecord {
+        let now = Timestamp.now()
+        let until = seconds == 0 ? nil : now + Double(seconds)
+        guard let held = try await store.keepAlive(container.id, until: until, now: now) else {
+            throw APIError.containerNotFound
+        }
+        await gateway.desiredStateChanged(held.agent)
+        return held
     }
 
     private func change(

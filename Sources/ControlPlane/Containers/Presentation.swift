@@ -47,6 +47,10 @@ enum Presentation {
             fields["expires_at"] = .string(Timestamp.text(seconds: end))
             fields["session_limit_seconds"] = .integer(max(0, Int(end - Timestamp.now())))
         }
+        if let timeout = record.spec.idleTimeoutSeconds { fields["idle_timeout_seconds"] = .integer(timeout) }
+        if let until = record.spec.heldUntil, until > Timestamp.now() {
+            fields["keepalive_until"] = .string(Timestamp.text(seconds: until))
+        }
         guard record.status == .running || record.observed?.phase == .configuring else { return .object(fields) }
         if let address = record.observed?.address { fields["ip_address"] = .string(address) }
         if let idle = activity?.idleSeconds { fields["idle_seconds"] = .number(idle) }
@@ -120,6 +124,16 @@ enum Presentation {
         .object([
             "id": .string(workload.text), "stage": .string(shown.stage), "message": .string(shown.message),
             "progress": .integer(shown.percent),
+        ])
+    }
+
+    /// Of the event that says that a container will be stopped for its idleness.
+    static func idlePending(_ record: ContainerRecord, idleSeconds: Double, stopsInSeconds: Double) -> JSONValue {
+        .object([
+            "id": .string(record.presentedID), "db_id": .string(record.id.text), "name": .string(record.spec.name),
+            "status": .string(record.status.rawValue), "idle_seconds": .number(idleSeconds),
+            "stops_in_seconds": .number(stopsInSeconds),
+            "message": .string("container will be stopped: idle for \(Int(idleSeconds)) s"),
         ])
     }
 

@@ -1,3 +1,4 @@
+import BerthModel
 import ControlPlaneCore
 import ServiceRuntime
 
@@ -28,7 +29,7 @@ extension TierLimits {
             var limits = TierLimits.default
             for tier in Tier.allCases {
                 let documented = limits[tier]
-                limits[tier] = tiers.section(tier.rawValue) { Tier.Limits(&$0, default: documented) }
+                limits[tier] = tiers.section(tier.rawValue) { Tier.Limits(&$0, of: tier, default: documented) }
             }
             return limits
         }
@@ -36,12 +37,19 @@ extension TierLimits {
 }
 
 extension Tier.Limits {
-    fileprivate init(_ settings: inout SettingsReader, default usual: Tier.Limits) {
+    fileprivate init(_ settings: inout SettingsReader, of tier: Tier, default usual: Tier.Limits) {
         self = usual
         cpuMillicores = settings.integer(
             "cpu_millicores", default: usual.cpuMillicores, in: Self.cpuMillicoresRange)
         memoryMB = settings.integer("memory_mb", default: usual.memoryMB, in: Self.memoryMBRange)
         diskMB = settings.integer("disk_mb", default: usual.diskMB, in: Self.diskMBRange)
+        let idle = settings.integer(
+            "idle_timeout_seconds", default: 0, in: 0...WorkloadSpec.idleTimeoutRange.upperBound)
+        settings.require(
+            idle == 0 || WorkloadSpec.idleTimeoutRange.contains(idle),
+            key: "tiers.\(tier.rawValue).idle_timeout_seconds", found: "\(idle)",
+            expected: "0 (never) or at least \(WorkloadSpec.idleTimeoutRange.lowerBound)")
+        idleTimeoutSeconds = idle == 0 ? nil : idle
         containers = settings.integer("containers", default: usual.containers, in: Self.containersRange)
     }
 }

@@ -9,15 +9,21 @@ package actor ActivitySampler {
         var resetID: String
     }
 
+    private let loop: ReconcileLoop
     private let observer: HostObserver
     private let mailbox: OutgoingMailbox
     private let time: MonotonicTime
     private let period: Duration
     private var watched: [String: Watched] = [:]
     private var idle: [WorkloadID: IdleEstimate] = [:]
+    /// The generation of each that was seen last, and when it was first seen where there was another before.
+    private var generations: [WorkloadID: (number: Generation, changedAt: MonotonicInstant?)] = [:]
     private var lastHostCPU: (busy: Int, total: Int)?
 
-    package init(observer: HostObserver, mailbox: OutgoingMailbox, time: MonotonicTime, period: Duration) {
+    package init(
+        loop: ReconcileLoop, observer: HostObserver, mailbox: OutgoingMailbox, time: MonotonicTime, period: Duration
+    ) {
+        self.loop = loop
         self.observer = observer
         self.mailbox = mailbox
         self.time = time
@@ -33,6 +39,7 @@ package actor ActivitySampler {
 
     func sample() async {
         var samples: [ActivitySample] = []
+        let desired = await loop.heldState.state.workloads
         let processes = await observer.runningProcesses()
         let now = time.now
         var kept: [String: Watched] = [:]
@@ -49,16 +56,40 @@ package actor ActivitySampler {
             let (cpuPercent, idleSeconds) = estimate.sampled(
                 cpuMicroseconds: reading.cpuMicroseconds, resetID: resetID, at: now)
             keptIdle[process.workload] = estimate
+            let deadline = desired[process.workload].map { self.deadline($0, measured: idleSeconds, at: now) }
             samples.append(
                 ActivitySample(
                     workload: process.workload, cpuMicroseconds: reading.cpuMicroseconds,
                     memoryBytes: reading.memoryBytes, networkReceivedBytes: reading.receivedBytes,
                     networkSentBytes: reading.sentBytes, resetID: resetID, cpuPercent: cpuPercent,
-                    idleSeconds: idleSeconds))
+                    idleSeconds: deadline?.idleSeconds ?? idleSeconds, stopsInSeconds: deadline?.stopsInSeconds))
         }
         watched = kept
         idle = keptIdle
+        generations = generations.filter { desired[$0.key] != nil }
         await mailbox.sampled(samples, host: await hostStats())
+    }
+
+    /// As of now: what was sampled last, and the owner's word since then.
+    ///
+    /// - Returns: seconds until `workload` is to be stopped for its idleness; nil where it is not to be.
+    func stopsIn(_ workload: WorkloadID) async -> Double? {
+        guard let wanted = await loop.heldState.state.workloads[workload] else { return nil }
+        let now = time.now
+        return deadline(wanted, measured: idle[workload]?.idle(at: now), at: now).stopsInSeconds
+    }
+
+    private func deadline(
+        _ workload: DesiredWorkload, measured: Double?, at now: MonotonicInstant
+    ) -> IdleDeadline {
+        let seen = generations[workload.id]
+        if seen?.number != workload.generation {
+            generations[workload.id] = (workload.generation, seen.map { _ in now })
+        }
+        let changedAt = generations[workload.id]?.changedAt
+        return IdleDeadline(
+            workload, measured: measured, sinceChange: changedAt.map { Double((now - $0).count) / 1000 },
+            serverTime: loop.parts.serverTime.now)
     }
 
     private func hostStats() async -> HostStats {

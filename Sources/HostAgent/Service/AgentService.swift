@@ -71,13 +71,13 @@ package struct AgentService: Service {
                 eventLoop: eventLoop, log: log))
         watch = EngineEventWatch(link: link, observer: observer, doorbell: loop.doorbell, log: log)
         sampler = ActivitySampler(
-            observer: observer, mailbox: mailbox, time: time, period: .seconds(configuration.sampleSeconds))
+            loop: loop, observer: observer, mailbox: mailbox, time: time, period: .seconds(configuration.sampleSeconds))
         layers = WritableLayerWatch(link: link, observer: observer)
         volumes = VolumeWatch(
             loop: loop, observer: observer, round: .seconds(configuration.volumeSeconds))
         controlPlane = ControlPlaneLink(
-            configuration: configuration, loop: loop, observer: observer, mailbox: mailbox, store: store,
-            facts: facts, time: time, group: group, log: log)
+            configuration: configuration, loop: loop, observer: observer, sampler: sampler, mailbox: mailbox,
+            store: store, facts: facts, time: time, group: group, log: log)
     }
 
     private static func lock(_ directory: String) throws -> FolderLock {

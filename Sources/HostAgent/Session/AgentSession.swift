@@ -17,6 +17,7 @@ struct AgentSession: Sendable {
     let process: String
     let loop: ReconcileLoop
     let observer: HostObserver
+    let sampler: ActivitySampler
     let mailbox: OutgoingMailbox
     let store: DesiredStateStore
     let facts: HostFacts
@@ -155,6 +156,14 @@ struct AgentSession: Sendable {
                 let text = try? JSONCoding.encodeText(explanation)
             else { return .init(op: command.op, ok: false, error: "nothing is wanted of such a workload here") }
             return .init(op: command.op, ok: true, answer: text)
+        case .stopIfIdle:
+            guard let workload = command.workload, let left = await sampler.stopsIn(workload) else {
+                return .init(op: command.op, ok: false, error: "it is not to be stopped for idleness")
+            }
+            guard left <= 0 else {
+                return .init(op: command.op, ok: false, error: "\(Int(left.rounded(.up))) s are left")
+            }
+            return .init(op: command.op, ok: true)
         case .unrecognised(let kind):
             return .init(op: command.op, ok: false, error: "this agent does not know the command \"\(kind)\"")
         }

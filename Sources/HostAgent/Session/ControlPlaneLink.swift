@@ -20,6 +20,7 @@ package actor ControlPlaneLink {
     private let configuration: AgentConfiguration
     private let loop: ReconcileLoop
     private let observer: HostObserver
+    private let sampler: ActivitySampler
     private let mailbox: OutgoingMailbox
     private let store: DesiredStateStore
     private let facts: HostFacts
@@ -34,12 +35,14 @@ package actor ControlPlaneLink {
     package private(set) var condition = Condition.connecting
 
     package init(
-        configuration: AgentConfiguration, loop: ReconcileLoop, observer: HostObserver, mailbox: OutgoingMailbox,
-        store: DesiredStateStore, facts: HostFacts, time: MonotonicTime, group: any EventLoopGroup, log: Logger
+        configuration: AgentConfiguration, loop: ReconcileLoop, observer: HostObserver, sampler: ActivitySampler,
+        mailbox: OutgoingMailbox, store: DesiredStateStore, facts: HostFacts, time: MonotonicTime,
+        group: any EventLoopGroup, log: Logger
     ) {
         self.configuration = configuration
         self.loop = loop
         self.observer = observer
+        self.sampler = sampler
         self.mailbox = mailbox
         self.store = store
         self.facts = facts
@@ -72,8 +75,8 @@ package actor ControlPlaneLink {
         do {
             let connection = try await connect()
             let session = AgentSession(
-                agent: configuration.agent, process: process, loop: loop, observer: observer, mailbox: mailbox,
-                store: store, facts: facts, log: log
+                agent: configuration.agent, process: process, loop: loop, observer: observer, sampler: sampler,
+                mailbox: mailbox, store: store, facts: facts, log: log
             )
             let end = try await session.run(connection) { writer, epoch in await self.opened(writer, epoch: epoch) }
             writer = nil
