@@ -46,9 +46,7 @@ package enum Placement {
         among candidates: [Candidate], for spec: WorkloadSpec, wish: HostWish = .any
     ) -> Verdict {
         let known = candidates.filter { wish.agent == nil || $0.agent == wish.agent }
-        if known.isEmpty {
-            return .none(reason: "no host is connected to this account; run berth-agent register on one")
-        }
+        if known.isEmpty { return .none(reason: nobodyOnline(of: 0)) }
         let labelled = known.filter { wish.labels?.matches($0.labels) ?? true }
         if labelled.isEmpty { return .none(reason: "none of \(known.count) hosts has the labels \(text(wish.labels))") }
         let suited = labelled.filter { wish.architectures.isEmpty || wish.architectures.contains($0.architecture) }
@@ -57,7 +55,7 @@ package enum Placement {
             return .none(reason: "none of \(labelled.count) hosts has a processor for this image: \(names)")
         }
         let online = suited.filter(\.isOnline)
-        if online.isEmpty { return .none(reason: "none of \(suited.count) hosts is online") }
+        if online.isEmpty { return .none(reason: nobodyOnline(of: suited.count)) }
         let choice = spec.runtime
         let runnable = online.filter { candidate in
             candidate.runtimes.contains(choice.name)
@@ -85,6 +83,13 @@ package enum Placement {
         _ capacity: HostCapacity, reservedMemoryMB: Int, for resources: Resources
     ) -> Bool {
         capacity.memoryMB * overcommit - reservedMemoryMB >= min(resources.memoryMB, capacity.memoryMB)
+    }
+
+    /// The reason where none of so many is online.
+    package static func nobodyOnline(of known: Int) -> String {
+        known == 0
+            ? "no host is connected to this account; run berth-agent register on one"
+            : "none of \(known) hosts is online"
     }
 
     private static func text(_ labels: LabelSelector?) -> String { "\"\(labels?.description ?? "")\"" }

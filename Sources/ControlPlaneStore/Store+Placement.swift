@@ -1,7 +1,7 @@
 package import BerthModel
 import ControlPlaneCore
 
-/// Which host takes which container. Chosen by a look at all hosts that a user may use, which is no part of a transaction that
+/// Which host takes which container. Chosen by a look at hosts that a user may use, which is no part of a transaction that
 /// writes; what the choice rests on is checked again where it is stored.
 extension Store {
     /// So often a host is chosen that is full by the time it is stored.
@@ -12,9 +12,12 @@ extension Store {
     func place(
         _ container: ContainerRecord, wish: HostWish, online: Set<AgentID>
     ) async throws -> ContainerRecord {
-        let candidates = try await database.read { try Self.candidates(for: container.userID, online: online, $0) }
+        let start = String(UInt32.random(in: .min ... .max), radix: 16)
+        let verdict = try await database.read { database in
+            try Self.choose(container, wish, online: online, from: start, database)
+        }
         var placed = container
-        switch Placement.choose(among: candidates, for: container.spec, wish: wish) {
+        switch verdict {
         case .agent(let agent): placed.agent = agent
         case .none(let reason): placed.placement = reason
         }
@@ -37,38 +40,6 @@ extension Store {
             reserved += min(row["memory_mb"] as Int, capacity.memoryMB) * (row["containers"] as Int)
         }
         return Placement.hasRoom(capacity, reservedMemoryMB: reserved, for: spec.resources)
-    }
-
-    static func candidates(
-        for user: String, online: Set<AgentID>, _ database: any SQLConnection
-    ) throws -> [Placement.Candidate] {
-        let agents = try database.rows(
-            "SELECT * FROM agent WHERE deleted_at IS NULL AND (user_id = ? OR is_shared)", [user]
-        ).map(Rows.agent)
-        if agents.isEmpty { return [] }
-        var reserved: [String: (memoryMB: Int, containers: Int)] = [:]
-        let capacities = Dictionary(uniqueKeysWithValues: agents.map { ($0.id.text, $0.host.capacity.memoryMB) })
-        for row in try database.rows(
-            """
-            SELECT c.agent_id AS agent_id, c.memory_mb AS memory_mb, COUNT(*) AS containers
-            FROM container c JOIN agent ON agent.id = c.agent_id
-            WHERE c.deleted_at IS NULL AND agent.deleted_at IS NULL AND (agent.user_id = ? OR agent.is_shared)
-            GROUP BY c.agent_id, c.memory_mb
-            """, [user])
-        {
-            let (agent, count): (String, Int) = (row["agent_id"], row["containers"])
-            // One that asks for more than the host has gets what there is.
-            let each = min(row["memory_mb"] as Int, capacities[agent] ?? 0)
-            reserved[agent, default: (0, 0)].memoryMB += each * count
-            reserved[agent, default: (0, 0)].containers += count
-        }
-        return agents.map { agent in
-            Placement.Candidate(
-                agent: agent.id, name: agent.name, isOnline: online.contains(agent.id), tags: agent.tags,
-                host: agent.host,
-                reservedMemoryMB: reserved[agent.id.text]?.memoryMB ?? 0,
-                containers: reserved[agent.id.text]?.containers ?? 0)
-        }
     }
 
     private struct Waiting: Sendable {

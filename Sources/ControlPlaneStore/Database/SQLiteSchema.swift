@@ -201,6 +201,9 @@ enum SQLiteSchema {
                     DROP INDEX container_agent;
                     CREATE INDEX container_agent ON container(agent_id, changed_revision) WHERE agent_id IS NOT NULL;
                     DROP INDEX container_on_engine_id;
+                    CREATE INDEX agent_connected ON agent(user_id, id) WHERE deleted_at IS NULL AND server_id IS NOT NULL;
+                    CREATE INDEX agent_shared ON agent(id)
+                        WHERE is_shared AND deleted_at IS NULL AND server_id IS NOT NULL;
                     CREATE INDEX container_gone ON container(user_id, deleted_at)
                         WHERE deleted_at IS NOT NULL AND purges = FALSE;
                     """)
