@@ -68,8 +68,14 @@ extension ActivitySample {
     package func bounded() -> ActivitySample {
         var result = self
         result.resetID = resetID.clipped(to: 200)
+        result.cpuPercent = cpuPercent.map { min(max($0, 0), 10_000_000) }
+        result.idleSeconds = idleSeconds.map { min(max($0, 0), Self.mostSeconds) }
+        result.stopsInSeconds = stopsInSeconds.map { min(max($0, -Self.mostSeconds), Self.mostSeconds) }
         return result
     }
+
+    /// A hundred years.
+    private static let mostSeconds = 3_155_760_000.0
 }
 
 extension String {

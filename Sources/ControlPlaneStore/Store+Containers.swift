@@ -176,9 +176,9 @@ extension Store {
 
     /// Nobody need confirm it, and nothing begins anew by it: the generation stays.
     ///
-    /// - Parameter until: seconds since 1970 UTC; nil lets go of it.
+    /// - Parameter until: seconds since 1970 UTC.
     /// - Returns: nil where it is not there any more.
-    package func keepAlive(_ id: WorkloadID, until: Double?, now: Double) async throws -> ContainerRecord? {
+    package func keepAlive(_ id: WorkloadID, until: Double, now: Double) async throws -> ContainerRecord? {
         try await changing { database, remember in
             guard
                 let row = try database.row("SELECT * FROM container WHERE id = ? AND deleted_at IS NULL", [id.text])

@@ -122,7 +122,7 @@ extension Store {
     /// - Parameter text: database id, Docker id, or a prefix of at least 12 characters of either.
     package func restore(_ text: String, of user: String, limit: Int, now: Double) async throws -> Restoration {
         guard WorkloadID(text) != nil else { return .notFound }
-        return try await database.write { database in
+        return try await changing { database, remember in
             let rows = try database.rows(
                 """
                 SELECT * FROM container WHERE user_id = ? AND deleted_at IS NOT NULL AND purges = FALSE
@@ -150,6 +150,7 @@ extension Store {
                 UPDATE container SET deleted_at = NULL, removed_at = NULL, idempotency_key = NULL, wish = ?, generation = ?,
                     changed_revision = ?, last_used_at = ? WHERE id = ?
                 """, [container.wish.rawValue, container.generation, revision, now, container.id.text])
+            try remember()
             return .restored(container)
         }
     }

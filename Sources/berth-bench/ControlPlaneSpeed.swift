@@ -41,6 +41,7 @@ struct ControlPlaneSpeed {
             environment: [
                 "BERTH_DATABASE": "sqlite:\(folder)/db", "BERTH_CREATES_PER_MINUTE": "0",
                 "BERTH_OPERATIONS_PER_MINUTE": "0", "BERTH_LISTS_PER_MINUTE": "0",
+                "BERTH_TIERS_ENTERPRISE_CONTAINERS": "1000",
             ], log: "\(folder)/server-\(UUID().uuidString.prefix(4)).log")
     }
 
@@ -115,6 +116,27 @@ struct ControlPlaneSpeed {
         report(
             "  p99 of the median (goal: under 10)",
             String(format: "%.1f", best.ours.slowestOfHundred / best.ours.median))
+    }
+
+    /// Milliseconds from a creation to its 202, median of so many.
+    static func creation(
+        _ port: Int, _ folder: String, _ prefix: String, count: Int, _ group: any EventLoopGroup
+    ) async throws -> Double {
+        let token = try DurableFile.readSecret("\(folder)/token")
+        let connection = try await KeptConnection(port: port, group: group)
+        var passed: [Double] = []
+        for number in 0..<count {
+            let order = #"{"image":"ubuntu","name":"\#(prefix)\#(number)","memory_mb":512}"#
+            let start = ContinuousClock.now
+            let answer = try await connection.ask(
+                HTTPLoad.request("POST", "/api/containers", token: token, body: order))
+            passed.append(start.duration(to: .now).milliseconds)
+            guard answer.status == 202 else {
+                throw ProgramFailure(.failure, "create: \(String(buffer: answer.body))")
+            }
+        }
+        try await connection.close()
+        return passed.sorted()[count / 2]
     }
 
     /// One of each in turn, on the same disk.

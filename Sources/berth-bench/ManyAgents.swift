@@ -28,6 +28,7 @@ struct ManyAgents {
 
         var server = try await ControlPlaneSpeed.server(binaries, folder)
         defer { server.stop() }
+        let alone = try await ControlPlaneSpeed.creation(server.port, folder, "alone", count: 100, group)
         let tokens = try await register(folder)
         let before = server.privateKilobytes
         let fleet = Fleet()
@@ -44,6 +45,11 @@ struct ManyAgents {
             report("\(Self.agents) idle agents, KB each on the control plane", String(format: "%.1f", each))
             report("  a bare WebSocket of the same library, KB", String(format: "%.1f", bare))
             report("  above it, KB (goal: at most 25)", String(format: "%.1f", each - bare))
+
+            let among = try await ControlPlaneSpeed.creation(server.port, folder, "among", count: 100, group)
+            report(
+                "create to 202 with \(Self.agents) hosts to choose from, of one with none",
+                String(format: "%.2f", among / alone))
 
             server.stop(SIGKILL)
             let killed = ContinuousClock.now
@@ -115,6 +121,7 @@ struct ManyAgents {
                 agent: id(number), process: UUID().uuidString, version: BerthVersion.text,
                 host: HostDescription(
                     hostname: "bench", os: "linux", arch: "x86_64",
+                    capacity: HostCapacity(memoryMB: 64_000, cpuMillicores: 16_000),
                     engine: EngineDescription(runtimes: ["runc", "gvisor"])), heldRevision: .none,
                 heldDigest: DesiredState(revision: .none, workloads: []).digest))
         guard let url = RemoteURL("ws://127.0.0.1:\(port)/ws/agent/\(id(number))"),

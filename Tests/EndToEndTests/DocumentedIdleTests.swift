@@ -37,7 +37,9 @@ import Testing
 
         func untilHeld(_ isHeld: Bool) async throws -> DesiredWorkload {
             try await eventually("the agent knows whether it is held") { () -> DesiredWorkload? in
-                guard let wanted = agent.wanted(id), (wanted.spec.heldUntil != nil) == isHeld else { return nil }
+                guard let wanted = agent.wanted(id), let until = wanted.spec.heldUntil,
+                    (until > Timestamp.now()) == isHeld
+                else { return nil }
                 return wanted
             }
         }
@@ -128,6 +130,46 @@ import Testing
         try await stage.controlPlane.stop()
     }
 
+    @Test func `what an agent says of idleness beyond all measure is cut down, and stops nothing that has no timeout`()
+        async throws
+    {
+        let stage = try await Stage()
+        let (client, agent) = (stage.client, stage.agent)
+        let asked = Mutex<[String]>([])
+        agent.answersCommands { command in
+            asked.withLock { $0.append(command.workload?.text ?? "-") }
+            return .init(op: command.op, ok: true)
+        }
+        let other = try await client.create("other")
+        try await client.untilStatus("running", other)
+        let seen = try await client.events(
+            within: 60,
+            opened: {
+                try await stage.idle(1e300, stopsIn: 1e-300)
+                for id in [other, "another's", ""] {
+                    for left in [10, -1e300] {
+                        try await agent.say(
+                            .activity(samples: [
+                                ActivitySample(
+                                    workload: WorkloadID(validated: id), cpuMicroseconds: .max, memoryBytes: .min,
+                                    networkReceivedBytes: .max, networkSentBytes: .min,
+                                    resetID: String(repeating: "x", count: 5000), cpuPercent: -1e300,
+                                    idleSeconds: -1e300, stopsInSeconds: left)
+                            ]))
+                    }
+                }
+                try await stage.idle(1e300, stopsIn: -1e300)
+            }, until: { $0["type"]?.text == "container_stopped" })
+        #expect(seen.last?["data"]?["db_id"]?.text == stage.id)
+        let first = seen.first {
+            $0["type"]?.text == "container_idle_pending" && $0["data"]?["db_id"]?.text == stage.id
+        }
+        #expect(first?["data"]?["idle_seconds"] == .integer(3_155_760_000), "\(String(describing: first))")
+        #expect(asked.withLock { $0 } == [stage.id], "others have no timeout, or are not this agent's")
+        #expect(try await client.container(other).text("status") == "running")
+        try await stage.controlPlane.stop()
+    }
+
     @Test
     func `how long a container may be idle is within its tier, can be changed, and is refused where it cannot be`()
         async throws
@@ -188,6 +230,7 @@ import Testing
         let reason = try await client.container(waiting).text("message")
         #expect(reason == "waiting for a host: none of 1 hosts has a processor for this image: aarch64")
         let nowhere = try await client.create("g", more: #","agent":"tpu""#)
+        let later = try await client.create("h", more: #","agent":"new, lab""#)
         let missing = try await client.container(nowhere).text("message")
         #expect(missing == #"waiting for a host: none of 2 hosts has the labels "tpu""#)
         let arm = try await ScriptedAgent(of: client, name: "arm", #""tags":["lab"]"#)
@@ -195,6 +238,10 @@ import Testing
         try await client.untilStatus("running", waiting)
         #expect(try await client.container(waiting).text("agent") == "agent:\(arm.id)")
         #expect(try await client.container(nowhere).text("status") == "creating")
+        // A label that is given afterwards counts from then on.
+        #expect(try await client.call(.PATCH, "/api/agents/\(plain.id)", #"{"tags":["lab","new"]}"#).status == 200)
+        try await client.untilStatus("running", later)
+        #expect(try await client.container(later).text("agent") == "agent:\(plain.id)")
         for text in ["", "a,,b", "!", "=x", "agent:", "agent:x y"] {
             let body = try JSONCoding.encodeText(
                 JSONValue.object(["image": .string("alpine"), "agent": .string(text)]))

@@ -108,6 +108,8 @@ struct AgentRoutes: Sendable {
             let changed = try await store.update(
                 agent.id, name: name, details: try Self.details(&body), tags: try Self.tags(&body))
         else { throw APIError.agentNotFound }
+        // Something may have waited for a host with these labels.
+        if changed.tags != agent.tags || changed.name != agent.name { await gateway.board.post(.placementWanted) }
         return .json(await present(changed))
     }
 

@@ -21,7 +21,7 @@ extension ContainerRoutes {
         return seconds
     }
 
-    /// For so many seconds from now it counts as used, whatever it does. The last word counts; 0 lets go of it.
+    /// For so many seconds from now it counts as used, whatever it does. The last word counts; 0 ends it.
     @Sendable func keepAlive(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
@@ -41,7 +41,9 @@ extension ContainerRoutes {
             "id": .string(held.presentedID), "db_id": .string(held.id.text), "name": .string(held.spec.name),
             "status": .string(held.status.rawValue),
         ]
-        if let until = held.spec.heldUntil { fields["keepalive_until"] = .string(Timestamp.text(seconds: until)) }
+        if seconds > 0, let until = held.spec.heldUntil {
+            fields["keepalive_until"] = .string(Timestamp.text(seconds: until))
+        }
         if let reason { fields["reason"] = .string(reason) }
         if !body.warnings.isEmpty { fields["warnings"] = .array(body.warnings.map { .string($0) }) }
         return .json(.object(fields))

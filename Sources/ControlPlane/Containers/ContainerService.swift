@@ -249,11 +249,10 @@ struct ContainerService: Sendable {
         return outcome
     }
 
-    /// - Parameter seconds: from now; 0 for none.
+    /// - Parameter seconds: from now; 0 ends it, and its time begins anew.
     func keepAlive(_ container: ContainerRecord, seconds: Int) async throws -> ContainerRecord {
         let now = Timestamp.now()
-        let until = seconds == 0 ? nil : now + Double(seconds)
-        guard let held = try await store.keepAlive(container.id, until: until, now: now) else {
+        guard let held = try await store.keepAlive(container.id, until: now + Double(seconds), now: now) else {
             throw APIError.containerNotFound
         }
         await gateway.desiredStateChanged(held.agent)

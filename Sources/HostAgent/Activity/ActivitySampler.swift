@@ -39,7 +39,8 @@ package actor ActivitySampler {
 
     func sample() async {
         var samples: [ActivitySample] = []
-        let desired = await loop.heldState.state.workloads
+        let (held, settled) = await loop.heldAndSettled
+        let desired = held.workloads.filter { settled.contains($0.key) }
         let processes = await observer.runningProcesses()
         let now = time.now
         var kept: [String: Watched] = [:]
@@ -62,11 +63,11 @@ package actor ActivitySampler {
                     workload: process.workload, cpuMicroseconds: reading.cpuMicroseconds,
                     memoryBytes: reading.memoryBytes, networkReceivedBytes: reading.receivedBytes,
                     networkSentBytes: reading.sentBytes, resetID: resetID, cpuPercent: cpuPercent,
-                    idleSeconds: deadline?.idleSeconds ?? idleSeconds, stopsInSeconds: deadline?.stopsInSeconds))
+                    idleSeconds: deadline?.idleSeconds, stopsInSeconds: deadline?.stopsInSeconds))
         }
         watched = kept
         idle = keptIdle
-        generations = generations.filter { desired[$0.key] != nil }
+        generations = generations.filter { held.workloads[$0.key] != nil }
         await mailbox.sampled(samples, host: await hostStats())
     }
 
@@ -74,7 +75,8 @@ package actor ActivitySampler {
     ///
     /// - Returns: seconds until `workload` is to be stopped for its idleness; nil where it is not to be.
     func stopsIn(_ workload: WorkloadID) async -> Double? {
-        guard let wanted = await loop.heldState.state.workloads[workload] else { return nil }
+        let (held, settled) = await loop.heldAndSettled
+        guard settled.contains(workload), let wanted = held.workloads[workload] else { return nil }
         let now = time.now
         return deadline(wanted, measured: idle[workload]?.idle(at: now), at: now).stopsInSeconds
     }

@@ -79,6 +79,11 @@ package actor ReconcileLoop {
         return (held, Set(lastObserved.managed.filter(\.state.mayWrite).map(\.workload)))
     }
 
+    /// With the workloads that are up and as they are wanted: what is under way with one says nothing about its use.
+    package var heldAndSettled: (DesiredState, Set<WorkloadID>) {
+        (held.state, Set(statuses.values.filter { $0.phase == .running }.map(\.workload)))
+    }
+
     /// The state is on disk; from now on it is what is wanted.
     package func accept(_ held: HeldDesiredState) {
         self.held = held
