@@ -141,7 +141,7 @@ let package = Package(
             dependencies: [
                 "BerthModel", "AgentProtocol", "AgentCore", "ControlPlaneCore", "ControlPlaneStore", "ControlPlane",
                 "HostAgent", "ServiceRuntime", "WebSocketTransport", "DockerEngine", "Simulation", nio, nioPosix,
-                logging, crypto, grdb,
+                nioWebSocket, nioEmbedded, httpTypes, logging, crypto, grdb,
             ],
             swiftSettings: strict),
         .testTarget(

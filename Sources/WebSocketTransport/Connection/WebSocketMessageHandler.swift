@@ -28,7 +28,8 @@ final class WebSocketMessageHandler: ChannelDuplexHandler {
     private var assembler: FrameAssembler
     private var state = State.open
     private var keepalive = Keepalive(pingEvery: .seconds(30), giveUpAfter: .seconds(75))
-    private var lastHeard = NIODeadline.now()
+    /// By the clock of the event loop, as its timers are.
+    private var lastHeard = NIODeadline.distantPast
     private var pingTask: Scheduled<Void>?
     private var stuckTask: Scheduled<Void>?
 
@@ -45,7 +46,7 @@ final class WebSocketMessageHandler: ChannelDuplexHandler {
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
-        lastHeard = .now()
+        lastHeard = context.eventLoop.now
         schedulePing(context)
     }
 
@@ -59,7 +60,7 @@ final class WebSocketMessageHandler: ChannelDuplexHandler {
     // MARK: in
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        lastHeard = .now()
+        lastHeard = context.eventLoop.now
         switch assembler.received(unwrapInboundIn(data)) {
         case .message(let message):
             if case .open = state { context.fireChannelRead(wrapInboundOut(message)) }
@@ -203,7 +204,7 @@ final class WebSocketMessageHandler: ChannelDuplexHandler {
 
     private func pingIsDue(_ context: ChannelHandlerContext) {
         guard case .open = state else { return }
-        if NIODeadline.now() - lastHeard >= TimeAmount(keepalive.giveUpAfter) {
+        if context.eventLoop.now - lastHeard >= TimeAmount(keepalive.giveUpAfter) {
             finish(context, .init(origin: .silence, code: 1006, reason: "nothing heard for \(keepalive.giveUpAfter)"))
             return
         }
