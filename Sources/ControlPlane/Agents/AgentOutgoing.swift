@@ -63,7 +63,8 @@ actor AgentOutgoing {
             let items = drain()
             if items.isEmpty { return }
             for item in items {
-                guard await send(item) else { return stop() }
+                // Stopped while the one before was being sent, the rest is not sent either.
+                guard self.send != nil, await send(item) else { return stop() }
             }
         }
     }
