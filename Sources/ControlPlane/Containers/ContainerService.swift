@@ -14,6 +14,11 @@ struct ContainerService: Sendable {
     let configuration: ServerConfiguration
     /// Rung where a session with an end begins.
     let housekeeping: Doorbell
+    /// For a container that is given no name; a test makes up one that is taken.
+    var madeUpName: @Sendable () -> String = {
+        var random = SystemRandomNumberGenerator()
+        return ContainerName.generated(using: &random)
+    }
 
     struct CreateOrder: Sendable {
         var name: String?
@@ -57,11 +62,10 @@ struct ContainerService: Sendable {
         var hosts = order.hosts
         hosts.architectures = architectures
         for attempt in 1...5 {
-            var random = SystemRandomNumberGenerator()
             let id = WorkloadID(validated: Secrets.newUUID())
             let now = Timestamp.now()
             let spec = WorkloadSpec(
-                name: order.name ?? ContainerName.generated(using: &random), image: reference,
+                name: order.name ?? madeUpName(), image: reference,
                 runtime: RuntimeChoice(name: order.runtime ?? configuration.defaultRuntime), resources: resources,
                 command: order.command, environment: order.environment, labels: order.labels,
                 volumes: [VolumeMount(volume: VolumeMount.name(for: id), path: configuration.volumePath)],
