@@ -63,6 +63,10 @@ enum Rows {
             deletedAt: row["deleted_at"], isPurged: row["purges"], isLocked: row["mfa_locked"])
     }
 
+    /// Those that can be read: one that cannot (of a later version, or damaged) must not hold up the others. Whoever asks
+    /// for it alone hears of it.
+    static func readable(_ rows: [SQLRow]) -> [ContainerRecord] { rows.compactMap { try? container($0) } }
+
     /// Nil where `wanted_agent_id` says it all.
     static func hostWish(_ wish: HostWish) throws -> String? {
         wish == HostWish(agent: wish.agent) ? nil : try json(wish)

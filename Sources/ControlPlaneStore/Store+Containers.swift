@@ -261,11 +261,10 @@ extension Store {
                 [agent.text, revision.number])
             let all = DesiredState(
                 revision: Revision(current),
-                workloads: try rows.filter { $0["removed_at"] as Double? == nil }.map { try Rows.container($0).desired }
+                workloads: Rows.readable(rows.filter { $0["removed_at"] as Double? == nil }).map(\.desired)
             )
-            let changed = try rows.filter { ($0["changed_revision"] as Int) > revision.number }.map {
-                try Rows.container($0).desired
-            }
+            let changed = Rows.readable(rows.filter { ($0["changed_revision"] as Int) > revision.number })
+                .map(\.desired)
             return (all, changed)
         }
     }

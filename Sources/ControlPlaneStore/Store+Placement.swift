@@ -66,25 +66,27 @@ extension Store {
 
     /// Gives a host to containers that had none, oldest first, a page at a time.
     package func placeWaiting(_ page: WaitingPage, online: Set<AgentID>) async throws -> PlacementOutcome {
-        let (waiting, candidates) = try await database.read { database in
-            let waiting = try database.rows(
+        let (waiting, candidates, next) = try await database.read { database in
+            let rows = try database.rows(
                 """
                 SELECT * FROM container WHERE agent_id IS NULL AND deleted_at IS NULL
                     AND (created_at > ? OR (created_at = ? AND id > ?)) ORDER BY created_at, id LIMIT ?
-                """, [page.createdAt, page.createdAt, page.id, Self.page]
-            ).map { row in
-                Waiting(container: try Rows.container(row), wish: try Rows.hostWish(row))
+                """, [page.createdAt, page.createdAt, page.id, Self.page])
+            // One that cannot be read must not hold up the others.
+            let waiting = rows.compactMap { row in
+                try? Waiting(container: Rows.container(row), wish: Rows.hostWish(row))
             }
+            let next =
+                rows.count < Self.page
+                ? nil : rows.last.map { WaitingPage(createdAt: $0["created_at"], id: $0["id"]) }
             var candidates: [String: [Placement.Candidate]] = [:]
             for user in Set(waiting.map(\.container.userID)) {
                 candidates[user] = try Self.candidates(for: user, online: online, database)
             }
-            return (waiting, candidates)
+            return (waiting, candidates, next)
         }
         var outcome = try await store(Self.choices(for: waiting, among: candidates))
-        if waiting.count == Self.page, let last = waiting.last?.container {
-            outcome.next = WaitingPage(createdAt: last.createdAt, id: last.id.text)
-        }
+        outcome.next = next
         return outcome
     }
 

@@ -11,13 +11,13 @@ extension Store {
     /// Running containers whose session is over, soonest first.
     package func expired(at now: Double) async throws -> [ContainerRecord] {
         try await database.read { database in
-            try database.rows(
+            let rows = try database.rows(
                 """
                 SELECT * FROM container
                 WHERE expires_at IS NOT NULL AND deleted_at IS NULL AND expires_at <= ? AND wish = 'running'
                 ORDER BY expires_at LIMIT ?
-                """, [now, Self.roundOfHousekeeping]
-            ).map(Rows.container)
+                """, [now, Self.roundOfHousekeeping])
+            return Rows.readable(rows)
         }
     }
 

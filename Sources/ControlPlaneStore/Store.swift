@@ -284,7 +284,7 @@ package struct Store: Sendable {
             let rows = try database.rows(
                 "SELECT * FROM container WHERE agent_id = ? AND removed_at IS NULL", [agent.text])
             return DesiredState(
-                revision: Revision(revision ?? 0), workloads: try rows.map { try Rows.container($0).desired })
+                revision: Revision(revision ?? 0), workloads: Rows.readable(rows).map(\.desired))
         }
     }
 }

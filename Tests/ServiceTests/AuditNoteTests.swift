@@ -10,7 +10,8 @@ import Testing
     private struct World {
         let database: TestDatabase
         let store: Store
-        let (one, two) = (WorkloadID(validated: "c1"), WorkloadID(validated: "c2"))
+        let one = WorkloadID(validated: "c1")
+        let two = WorkloadID(validated: "c2")
 
         init(_ kind: DatabaseKind) async throws {
             database = try await TestDatabase(kind)

@@ -1,8 +1,9 @@
 import BerthModel
 import ControlPlane
 import ControlPlaneCore
-import ControlPlaneStore
 import Testing
+
+@testable import ControlPlaneStore
 
 /// One host is chosen among many without a look at all of them, on every store.
 @Suite struct StorePlacement {
@@ -96,5 +97,34 @@ import Testing
         #expect(try await fleet.place(all, wish: HostWish(agent: foreign.first)).agent == nil, "not its owner's")
         let missing = try await fleet.place(all, wish: HostWish(labels: LabelSelector("tpu")))
         #expect(missing.reason == #"none of 82 hosts has the labels "tpu""#, "\(missing)")
+    }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `a row that cannot be read holds up nobody else`(_ kind: DatabaseKind) async throws {
+        let fleet = try await Fleet(kind)
+        for _ in 0..<3 { #expect(try await fleet.place([]).agent == nil) }
+        let host = try await fleet.hosts(1, "late")
+        let agent = try #require(host.first)
+        #expect(try await fleet.place(host).agent == agent)
+        let all = try await fleet.store.containers(of: "u1")
+        let (damaged, waiting) = (all[1], all.filter { $0.agent == nil }.map(\.id))
+        let placed = try #require(all.first { $0.agent != nil })
+        func damage(_ container: ContainerRecord) async throws {
+            _ = try await fleet.store.database.write { database in
+                try database.execute(
+                    "UPDATE container SET spec = '{', expires_at = 5 WHERE id = ?", [container.id.text])
+            }
+        }
+        try await damage(damaged)
+        let outcome = try await fleet.store.placeWaiting(.first, online: host)
+        #expect(Set(outcome.placed.map(\.id)) == Set(waiting).subtracting([damaged.id]) && outcome.next == nil)
+        #expect(try await fleet.store.desiredState(of: agent).workloads.count == all.count - 1)
+        // On the host it stays what it was: only an order takes it away.
+        try await damage(placed)
+        let desired = try await fleet.store.desiredState(of: agent)
+        #expect(desired.workloads.count == all.count - 2 && desired.workloads[placed.id] == nil)
+        #expect(try await fleet.store.changes(of: agent, after: .none).1.count == all.count - 2)
+        #expect(try await fleet.store.expired(at: 10).isEmpty)
+        await #expect(throws: (any Error).self) { try await fleet.store.container(damaged.id) }
     }
 }

@@ -44,6 +44,8 @@ actor Membership {
     func join() async throws {
         guard board.isShared else { return }
         _ = try await renew()
+        // The others know at once that their agents have somewhere else to go.
+        await board.post(.alive)
         peers = try await store.servers().subtracting([board.server])
     }
 
