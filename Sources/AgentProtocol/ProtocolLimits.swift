@@ -10,6 +10,8 @@ package enum ProtocolLimits {
     package static let messageBytes = 16 * 1024 * 1024
     /// Most items in one `status` message.
     package static let statusBatch = 200
+    /// Samples of one `activity` that are looked at.
+    package static let samples = 2000
     /// Most items in one `events` message.
     package static let eventBatch = 100
     /// Least milliseconds between two `progress` messages of one workload.

@@ -67,6 +67,11 @@ enum Rows {
     /// for it alone hears of it.
     static func readable(_ rows: [SQLRow]) -> [ContainerRecord] { rows.compactMap { try? container($0) } }
 
+    /// A control plane of an earlier version, which knows no other wishes, finds no such host: what it places stays where it is.
+    static func wantedAgent(_ wish: HostWish) throws -> String? {
+        try wish.agent?.text ?? (hostWish(wish) == nil ? nil : "see host_wish")
+    }
+
     /// Nil where `wanted_agent_id` says it all.
     static func hostWish(_ wish: HostWish) throws -> String? {
         wish == HostWish(agent: wish.agent) ? nil : try json(wish)

@@ -85,12 +85,14 @@ extension Store {
     }
 
     /// - Returns: how many were removed.
-    package func forgetAudit(before moment: Double) async throws -> Int {
+    package func forgetAudit(before moment: Double, now: Double) async throws -> Int {
         try await database.write { database in
             // Looks no further than the first that is kept.
             guard
                 let kept = try database.value(
-                    Int.self, "SELECT id FROM audit WHERE at >= ? ORDER BY id LIMIT 1", [moment])
+                    // A clock that was wrong once must not keep all that came after.
+                    Int.self, "SELECT id FROM audit WHERE at >= ? AND at <= ? ORDER BY id LIMIT 1",
+                    [moment, now + 86_400])
             else { return try database.execute("DELETE FROM audit WHERE at < ?", [moment]) }
             return try database.execute("DELETE FROM audit WHERE id < ? AND at < ?", [kept, moment])
         }

@@ -25,16 +25,24 @@ extension Store {
             seen = try candidates(named: names, for: container.userID, online: online, database)
             if case .agent(let agent) = verdict(seen) { return .agent(agent) }
         } else {
+            // Round once; what is left before the end is looked at together with what comes after it.
+            var page: [Placement.Candidate] = []
             for (first, end) in [(start, "~"), ("", start)] {
-                var after = first
-                while true {
-                    let page = try connected(after: after, upTo: end, for: container.userID, online: online, database)
+                var after: String? = first
+                while let begin = after {
+                    let room = lookedAtOnce - page.count
+                    let found = try connected(
+                        after: begin, upTo: end, most: room, for: container.userID, online: online, database)
+                    after = found.count == room ? found.map(\.agent.text).max() : nil
+                    page += found
+                    guard page.count == lookedAtOnce else { continue }
                     if case .agent(let agent) = verdict(page) { return .agent(agent) }
                     seen += page.filter(\.isOnline)
-                    guard page.count == lookedAtOnce, let last = page.map(\.agent.text).max() else { break }
-                    after = last
+                    page = []
                 }
             }
+            if case .agent(let agent) = verdict(page) { return .agent(agent) }
+            seen += page.filter(\.isOnline)
         }
         // What is missing is said of all hosts. Labels and processors are those of hosts that are away, too.
         guard wish == .any else { return verdict(try candidates(for: container.userID, online: online, database)) }
@@ -77,7 +85,8 @@ extension Store {
 
     /// In no order; those whose control plane was killed count as connected here.
     private static func connected(
-        after: String, upTo end: String, for user: String, online: Set<AgentID>, _ database: any SQLConnection
+        after: String, upTo end: String, most: Int, for user: String, online: Set<AgentID>,
+        _ database: any SQLConnection
     ) throws -> [Placement.Candidate] {
         let agents = try database.rows(
             """
@@ -90,7 +99,7 @@ extension Store {
                     AND id > ? AND id <= ? ORDER BY id LIMIT ?
             ) AS shared
             ORDER BY id LIMIT ?
-            """, [user, after, end, lookedAtOnce, after, end, lookedAtOnce, lookedAtOnce]
+            """, [user, after, end, most, after, end, most, most]
         ).map(Rows.agent)
         return try candidates(agents, online, database)
     }

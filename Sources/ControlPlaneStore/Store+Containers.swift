@@ -60,7 +60,8 @@ extension Store {
                     container.id.text, container.userID, container.agent?.text, container.spec.name, container.image,
                     container.role, container.generation, container.wish.rawValue, try Rows.json(container.spec),
                     container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision, false,
-                    container.placement, wish.agent?.text, try Rows.hostWish(wish), idempotencyKey, container.createdAt,
+                    container.placement, try Rows.wantedAgent(wish), try Rows.hostWish(wish), idempotencyKey,
+                    container.createdAt,
                     container.lastUsedAt,
                     container.spec.expiresAt,
                 ])
@@ -132,7 +133,7 @@ extension Store {
     /// Changes what is wanted of a container and raises its generation and its agent's revision, in one transaction.
     ///
     /// - Parameters:
-    ///   - respectsLock: false for what nobody asks for, as the end of a session.
+    ///   - respectsLock: false for what nobody asks for, as the end of a session: that is no use of it either.
     ///   - change: called with the row as it is now, never with an older one.
     package func change(
         _ id: WorkloadID, now: Double, respectsLock: Bool = true,
@@ -154,7 +155,7 @@ extension Store {
             }
             guard container != before else { return .changed(container) }
             container.generation = before.generation + 1
-            container.lastUsedAt = now
+            if respectsLock { container.lastUsedAt = now }
             let revision = try Rows.raiseRevision(of: container.agent, database)
             // Without a host there is nothing to remove there.
             let removedAt = container.wish == .removed && container.agent == nil ? now : nil
@@ -256,16 +257,14 @@ extension Store {
         try await database.read { database in
             let current =
                 try database.value(Int.self, "SELECT revision FROM agent WHERE id = ?", [agent.text]) ?? 0
-            let rows = try database.rows(
-                "SELECT * FROM container WHERE agent_id = ? AND (removed_at IS NULL OR changed_revision > ?)",
-                [agent.text, revision.number])
+            // Two looks, each by an index of its own: rows stay for ever, and most are of what is long gone.
+            let present = try database.rows(
+                "SELECT * FROM container WHERE agent_id = ? AND removed_at IS NULL", [agent.text])
+            let changed = try database.rows(
+                "SELECT * FROM container WHERE agent_id = ? AND changed_revision > ?", [agent.text, revision.number])
             let all = DesiredState(
-                revision: Revision(current),
-                workloads: Rows.readable(rows.filter { $0["removed_at"] as Double? == nil }).map(\.desired)
-            )
-            let changed = Rows.readable(rows.filter { ($0["changed_revision"] as Int) > revision.number })
-                .map(\.desired)
-            return (all, changed)
+                revision: Revision(current), workloads: Rows.readable(present).map(\.desired))
+            return (all, Rows.readable(changed).map(\.desired))
         }
     }
 }

@@ -12,7 +12,9 @@ extension Store {
     func place(
         _ container: ContainerRecord, wish: HostWish, online: Set<AgentID>
     ) async throws -> ContainerRecord {
-        let start = String(UInt32.random(in: .min ... .max), radix: 16)
+        // As the ids begin, all of them alike.
+        let digits = String(UInt32.random(in: .min ... .max), radix: 16)
+        let start = String(repeating: "0", count: 8 - digits.utf8.count) + digits
         let verdict = try await database.read { database in
             try Self.choose(container, wish, online: online, from: start, database)
         }

@@ -277,6 +277,20 @@ package struct Store: Sendable {
 
     // MARK: desired state
 
+    /// The same under a new revision.
+    package func raiseRevision(of agent: AgentID) async throws {
+        _ = try await database.write { try Rows.raiseRevision(of: agent, $0) }
+    }
+
+    /// Containers that an agent may speak of.
+    package func workloads(of agent: AgentID) async throws -> Set<WorkloadID> {
+        try await database.read { database in
+            let ids = try database.values(
+                String.self, "SELECT id FROM container WHERE agent_id = ? AND deleted_at IS NULL", [agent.text])
+            return Set(ids.map { WorkloadID(validated: $0) })
+        }
+    }
+
     /// All that is wanted of an agent: its containers, and the tombstones that it has not confirmed.
     package func desiredState(of agent: AgentID) async throws -> DesiredState {
         try await database.read { database in

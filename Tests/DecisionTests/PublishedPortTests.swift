@@ -105,6 +105,15 @@ import Testing
         #expect(steps(spec(nil), Sample.up(), spec([web], version: 2)) == start)
     }
 
+    @Test func `a port that its owner does not allow any more is not held by what is to be replaced either`() {
+        let before = Sample.container("old", Sample.up(), spec: spec([web]))
+        let desired = [Sample.desired(generation: 2, spec: spec([web], version: 2))]
+        let serving = Sample.plan(desired, Sample.host([before]), policy: publishing)
+        #expect(!serving.steps.map(\.action).contains(.stop(before.id, graceSeconds: 10)))
+        let refused = Sample.plan(desired, Sample.host([before]))
+        #expect(refused.steps.map(\.action) == [.stop(before.id, graceSeconds: 10)], "\(refused.steps)")
+    }
+
     @Test func `a start that finds the port taken is said, and tried again when its time has come`() {
         let desired = Sample.desired(spec: spec([web]))
         let start = Step(

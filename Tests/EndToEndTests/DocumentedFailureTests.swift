@@ -63,6 +63,25 @@ import Testing
         try await controlPlane.stop()
     }
 
+    @Test func `an agent that holds something else under the newest revision is told all of it under a newer one`()
+        async throws
+    {
+        let controlPlane = try await TestControlPlane()
+        let client = try await controlPlane.user("ada", tier: "pro")
+        let agent = try await ScriptedAgent(of: client)
+        try await agent.connect()
+        let id = try await client.create("dev")
+        try await client.untilStatus("running", id)
+        let held = agent.revision
+        #expect(held > .none)
+        try await agent.disconnect()
+        agent.forget()
+        try await agent.connect(holding: held)
+        try await agent.untilWanted(id)
+        #expect(agent.revision > held)
+        try await controlPlane.stop()
+    }
+
     @Test func `an agent that cannot be told what is wanted is cut off, and told when it comes back`() async throws {
         // Its answer is not waited for long: it does not come.
         let controlPlane = try await TestControlPlane { _ in ["BERTH_CONFIRM_SECONDS": "2"] }

@@ -113,10 +113,12 @@ import Testing
                 #expect(try await client.container(stage.id).text("status") == "running")
                 #expect(
                     try await client.call(.POST, "/api/containers/\(stage.id)/keepalive", #"{"ttl":0}"#).status == 200)
+                let used = try await client.container(stage.id).text("last_used_at")
                 try await untilTrue("it is stopped") {
                     try await stage.idle(310, stopsIn: -10)
                     return agent.wanted(stage.id)?.wish == .stopped
                 }
+                #expect(try await client.container(stage.id).text("last_used_at") == used, "that is no use of it")
             }, until: { $0["type"]?.text == "container_stopped" })
         let pending = seen.filter { $0["type"]?.text == "container_idle_pending" }
         #expect(pending.count == 1, "\(pending)")

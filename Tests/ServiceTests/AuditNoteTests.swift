@@ -152,4 +152,18 @@ import Testing
         #expect(try await world.records.count == 1)
         #expect(attempts.count() == 4)
     }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `what is old is forgotten, also behind a record of a clock that was ahead`(_ kind: DatabaseKind) async throws {
+        let world = try await World(kind)
+        for at in [1, 1e12, 2, 3, 2.2] {
+            var record = note().record
+            record.at = at
+            try await world.store.keep(AuditNote(record), status: 200)
+        }
+        #expect(try await world.store.forgetAudit(before: 2.5, now: 10) == 2, "up to the first that is kept")
+        #expect(try await world.records.map(\.at) == [2.2, 3, 1e12])
+        #expect(try await world.store.forgetAudit(before: 4, now: 10) == 2)
+        #expect(try await world.records.map(\.at) == [1e12])
+    }
 }

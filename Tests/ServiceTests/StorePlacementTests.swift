@@ -127,4 +127,16 @@ import Testing
         #expect(try await fleet.store.expired(at: 10).isEmpty)
         await #expect(throws: (any Error).self) { try await fleet.store.container(damaged.id) }
     }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `the least loaded of one's own hosts is taken wherever among all others the look begins`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let fleet = try await Fleet(kind)
+        let own = try await fleet.hosts(3, "own")
+        let online = own.union(try await fleet.hosts(60, "foreign", of: "u2"))
+        var taken: [AgentID: Int] = [:]
+        for _ in 0..<12 { if let agent = try await fleet.place(online).agent { taken[agent, default: 0] += 1 } }
+        #expect(Set(taken.keys) == own && taken.values.allSatisfy { $0 == 4 }, "\(taken)")
+    }
 }

@@ -57,7 +57,7 @@ package struct HostPolicy: Hashable, Sendable {
     }
 
     private func refusal(ofPorts published: [PublishedPort]) -> Refusal? {
-        guard let port = published.first(where: { port in !ports.contains { $0.contains(port.host) } }) else {
+        guard let port = published.first(where: { !allows(port: $0.host) }) else {
             return nil
         }
         let allowed = ports.isEmpty ? "none" : ports.map(Self.text).joined(separator: ", ")
@@ -75,6 +75,8 @@ package struct HostPolicy: Hashable, Sendable {
         else { return nil }
         return first...last
     }
+
+    func allows(port: Int) -> Bool { ports.contains { $0.contains(port) } }
 
     private static func text(_ ports: ClosedRange<Int>) -> String {
         ports.count == 1 ? "\(ports.lowerBound)" : "\(ports.lowerBound)-\(ports.upperBound)"

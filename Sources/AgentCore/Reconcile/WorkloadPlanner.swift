@@ -154,9 +154,10 @@ package struct WorkloadPlanner {
         return .init(rule: "most_containers", explanation: "\(most) containers are wanted here already")
     }
 
-    /// It fell back to a runtime that is allowed, or not at all.
+    /// It fell back to a runtime that is allowed, or not at all, and holds no port of the host that it may not have any more.
     func isAllowed(_ container: ObservedContainer) -> Bool {
-        container.fellBackTo.map { policy.refusal(ofRuntime: $0) == nil } ?? true
+        let mayHold = (container.settings?.hostPorts ?? []).allSatisfy { policy.allows(port: $0.number) }
+        return mayHold && container.fellBackTo.map { policy.refusal(ofRuntime: $0) == nil } ?? true
     }
 
     /// Nothing is made, started or changed for it, and what runs against the rules ends. What runs as it was allowed, of a

@@ -116,10 +116,15 @@ struct AgentConversation: Sendable {
         let isPurging = desired.workloads.values.contains(where: \.purgesVolumes)
         let holdsTheSame =
             !isPurging && hello.heldRevision == desired.revision && hello.heldDigest == desired.digest
+        if !holdsTheSame, hello.heldRevision == desired.revision {
+            // What it holds under this revision is something else, and it takes no other content under the same one.
+            try await store.raiseRevision(of: agent)
+        }
         let process = String(hello.process.prefix(64))
         await epoch.opened(opened.epoch, process: process, sent: holdsTheSame ? desired.revision : nil)
-        if !holdsTheSame { await outgoing.markDesired() }
         await gateway.opened(opened.agent, epoch: opened.epoch, process: process, outgoing: outgoing)
+        // Whoever changed something since it was read here found no session to tell.
+        await outgoing.markDesired()
     }
 
     private func act(
@@ -135,7 +140,10 @@ struct AgentConversation: Sendable {
             try await gateway.heard(batch.items.map { $0.bounded() }, from: agent, epoch: await epoch.number)
             await outgoing.say(.statusAck(batch: batch.batch))
         case .progress(let progress): await gateway.heard(progress, from: agent)
-        case .activity(let samples): await gateway.heard(samples.map { $0.bounded() }, from: agent)
+        case .activity(let samples):
+            // The last of each, and no more than a host can have use for.
+            let latest = Dictionary(samples.suffix(ProtocolLimits.samples).map { ($0.workload, $0) }) { $1 }
+            await gateway.heard(latest.values.map { $0.bounded() }, from: agent)
         case .stats(let stats): await gateway.heard(stats, from: agent)
         case .nack(let nack):
             await gateway.refused(agent, nack)

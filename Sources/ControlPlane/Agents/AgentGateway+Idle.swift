@@ -12,16 +12,19 @@ extension AgentGateway {
     /// Of one host at a time.
     static let mostIdleStops = 5
 
-    /// - Parameter samples: of the agent's own workloads.
+    /// - Parameter samples: of the agent's own workloads, one of each.
     func weighIdleness(_ samples: [ActivitySample], from agent: AgentID) {
         var stops = 0
         for sample in samples {
             let workload = sample.workload
+            let told = idlePending[workload]
             guard let left = sample.stopsInSeconds, left <= Self.idleNotice else {
-                idlePending.remove(workload)
+                // Nobody hears of one container more than once a minute.
+                if let told, now - told >= .seconds(Int(Self.idleNotice)) { idlePending[workload] = nil }
                 continue
             }
-            if idlePending.insert(workload).inserted {
+            if told == nil {
+                idlePending[workload] = now
                 let (idle, left) = (sample.idleSeconds ?? 0, max(0, left))
                 errands.add { await self.announceIdle(workload, idleSeconds: idle, stopsInSeconds: left) }
             } else if left <= 0, stops < Self.mostIdleStops, idleStops.insert(workload).inserted {
@@ -32,7 +35,13 @@ extension AgentGateway {
     }
 
     private func announceIdle(_ workload: WorkloadID, idleSeconds: Double, stopsInSeconds: Double) async {
-        guard let container = try? await store.container(workload), container.wish == .running else { return }
+        guard let container = try? await store.container(workload), container.wish == .running,
+            container.spec.idleTimeoutSeconds != nil
+        else {
+            // Nobody has heard of it.
+            idlePending[workload] = nil
+            return
+        }
         await board.post(
             .event(
                 user: container.userID, type: "container_idle_pending",
@@ -43,7 +52,9 @@ extension AgentGateway {
         defer { idleStops.remove(workload) }
         do {
             guard let container = try await store.container(workload), container.agent == agent,
-                container.wish == .running, container.spec.idleTimeoutSeconds != nil, let session = sessions[agent]
+                container.wish == .running, container.spec.idleTimeoutSeconds != nil,
+                // What its agent has not heard of yet is its owner's last word.
+                container.observed?.generation == container.generation, let session = sessions[agent]
             else { return }
             // What was said may be old: the agent looks again.
             let answer = await operations.ask(.stopIfIdle, workload, through: session.outgoing)
@@ -56,10 +67,14 @@ extension AgentGateway {
             let now = Timestamp.now()
             let change = try await store.change(workload, now: now, respectsLock: false) { record in
                 // Used or held meanwhile: its owner's word came first.
-                guard record.generation == container.generation, (record.spec.heldUntil ?? 0) <= now else { return }
+                guard record.generation == container.generation, record.spec == container.spec,
+                    (record.spec.heldUntil ?? 0) <= now
+                else { return }
                 record.wish = .stopped
             }
-            guard case .changed(let stopped) = change, stopped.wish == .stopped else { return }
+            guard case .changed(let stopped) = change, stopped.wish == .stopped,
+                stopped.generation == container.generation + 1
+            else { return }
             log.info(
                 "container stopped: idle",
                 metadata: ["container": "\(workload)", "seconds": "\(container.spec.idleTimeoutSeconds ?? 0)"])

@@ -36,8 +36,9 @@ actor AgentGateway {
     var stats: [AgentID: HostStats] = [:] { didSet { changes.add() } }
     var activity: [WorkloadID: ActivitySample] = [:] { didSet { changes.add() } }
     var scales: [WorkloadID: ProgressScale] = [:] { didSet { changes.add() } }
-    /// Those whose owner has heard that they will be stopped for their idleness, and those that are being stopped for it.
-    var idlePending: Set<WorkloadID> = []
+    /// Those whose owner has heard that they will be stopped for their idleness, and since when; and those that are being
+    /// stopped for it.
+    var idlePending: [WorkloadID: MonotonicInstant] = [:]
     var idleStops: Set<WorkloadID> = []
     /// Which agent runs what: a container never moves, so what is known stays true.
     private var runners: [WorkloadID: AgentID] = [:]
@@ -251,8 +252,10 @@ actor AgentGateway {
 
     /// Samples count only for workloads that this agent runs.
     func heard(_ samples: [ActivitySample], from agent: AgentID) async {
-        var own: [ActivitySample] = []
-        for sample in samples where await runs(sample.workload, agent) { own.append(sample) }
+        if samples.contains(where: { runners[$0.workload] == nil }) {
+            for workload in (try? await store.workloads(of: agent)) ?? [] { runners[workload] = agent }
+        }
+        let own = samples.filter { runners[$0.workload] == agent }
         guard !own.isEmpty else { return }
         weighIdleness(own, from: agent)
         await board.post(.activity(own))
@@ -289,7 +292,7 @@ actor AgentGateway {
         activity[workload] = nil
         scales[workload] = nil
         runners[workload] = nil
-        idlePending.remove(workload)
+        idlePending[workload] = nil
     }
 
     private func announce(_ change: Store.StatusChange) async {
@@ -318,14 +321,6 @@ actor AgentGateway {
         _ shown: ProgressScale.Shown, _ workload: WorkloadID, _ generation: Generation, owner: String
     ) async {
         await board.post(.progress(workload, owner: owner, generation: generation, shown))
-    }
-
-    private func runs(_ workload: WorkloadID, _ agent: AgentID) async -> Bool {
-        if let known = runners[workload] { return known == agent }
-        guard let container = try? await store.container(workload), container.agent == agent, container.wish != .removed
-        else { return false }
-        runners[workload] = agent
-        return true
     }
 }
 

@@ -16,6 +16,7 @@ actor AgentOutgoing {
     private var goodbye: ControlPlaneMessage.Goodbye?
     private var send: (@Sendable (Item) async -> Bool)?
     private var isSending = false
+    private var isDelayed = false
 
     /// - Parameter send: called for one item after the other; returns false where nothing may follow.
     func start(_ send: @escaping @Sendable (Item) async -> Bool) {
@@ -38,11 +39,15 @@ actor AgentOutgoing {
         wake()
     }
 
+    /// However often it is called meanwhile, once.
     func markDesired(after delay: Duration) {
         guard delay > .zero else { return markDesired() }
+        guard !isDelayed else { return }
+        isDelayed = true
         Task {
-            try await Task.sleep(for: delay)
-            self.markDesired()
+            try? await Task.sleep(for: delay)
+            isDelayed = false
+            markDesired()
         }
     }
 

@@ -26,7 +26,8 @@ final class Housekeeper: Sendable {
 
     private func forget(_ now: Double) async throws {
         if gateway.board.isShared { try await store.forgetRequestWindows() }
-        let forgotten = try await store.forgetAudit(before: now - Double(configuration.auditDays) * Self.day)
+        let forgotten = try await store.forgetAudit(
+            before: now - Double(configuration.auditDays) * Self.day, now: now)
         if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
     }
 

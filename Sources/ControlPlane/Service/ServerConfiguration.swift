@@ -74,7 +74,7 @@ package struct ServerConfiguration: Sendable {
             certificateFile: settings.optionalText("tls_certificate", expected: "the path of a PEM file"),
             keyFile: settings.optionalText("tls_key", expected: "the path of a PEM file"),
             heartbeatSeconds: settings.integer("heartbeat_seconds", default: 15, in: 1...60),
-            confirmSeconds: settings.integer("confirm_seconds", default: 30, in: 1...300),
+            confirmSeconds: settings.integer("confirm_seconds", default: 30, in: 1...100),
             sessionsPerSecond: settings.integer("agent_sessions_per_second", default: 200, in: 1...100_000),
             defaultRuntime: settings.text("default_runtime", default: "gvisor", expected: "gvisor or runc") {
                 ["gvisor", "runc"].contains($0)

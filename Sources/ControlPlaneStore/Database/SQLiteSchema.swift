@@ -201,6 +201,7 @@ enum SQLiteSchema {
                     DROP INDEX container_agent;
                     CREATE INDEX container_agent ON container(agent_id, changed_revision) WHERE agent_id IS NOT NULL;
                     DROP INDEX container_on_engine_id;
+                    CREATE INDEX container_present ON container(agent_id) WHERE agent_id IS NOT NULL AND removed_at IS NULL;
                     CREATE INDEX agent_connected ON agent(user_id, id) WHERE deleted_at IS NULL AND server_id IS NOT NULL;
                     CREATE INDEX agent_shared ON agent(id)
                         WHERE is_shared AND deleted_at IS NULL AND server_id IS NOT NULL;

@@ -57,6 +57,10 @@ package actor ActivitySampler {
             let (cpuPercent, idleSeconds) = estimate.sampled(
                 cpuMicroseconds: reading.cpuMicroseconds, resetID: resetID, at: now)
             keptIdle[process.workload] = estimate
+            if let unsettled = held.workloads[process.workload], !settled.contains(process.workload) {
+                // Its time begins when it is as it is wanted.
+                generations[process.workload] = (unsettled.generation, now)
+            }
             let deadline = desired[process.workload].map { self.deadline($0, measured: idleSeconds, at: now) }
             samples.append(
                 ActivitySample(

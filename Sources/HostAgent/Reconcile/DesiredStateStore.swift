@@ -9,6 +9,8 @@ import ServiceRuntime
 package struct DesiredStateStore: Sendable {
     private struct Stored: Codable {
         var schema: Int
+        /// Of the program that stored it; nil from one that did not say.
+        var version: String?
         /// Whose state it is: another agent's would start its workloads here.
         var agent: AgentID
         var checksum: Fingerprint
@@ -28,7 +30,8 @@ package struct DesiredStateStore: Sendable {
     /// Returns when the state survives a power cut.
     package func save(_ held: HeldDesiredState) throws {
         let data = try JSONCoding.encode(
-            Stored(schema: Self.schema, agent: agent, checksum: checksum(held), held: held))
+            Stored(
+                schema: Self.schema, version: BerthVersion.text, agent: agent, checksum: checksum(held), held: held))
         if DurableFile.exists(path) { try DurableFile.rename(path, to: previousPath) }
         try DurableFile.write(data, to: path)
     }
@@ -59,7 +62,11 @@ package struct DesiredStateStore: Sendable {
         guard stored.checksum == checksum(stored.held) else {
             throw ProgramFailure(.dataError, "the checksum does not match")
         }
-        return stored.held
+        var held = stored.held
+        // Another version may have left out what it did not know, under a digest that says that all is there. With this one
+        // the control plane sends all of it again.
+        if stored.version != BerthVersion.text { held.digest = Fingerprint(text: "of another version") }
+        return held
     }
 
     private func checksum(_ held: HeldDesiredState) -> Fingerprint {

@@ -16,6 +16,7 @@ final class ScriptedAgent: Sendable {
         var answer: Answer = { ScriptedAgent.done($0) }
         var result: @Sendable (ControlPlaneMessage.Command) -> AgentMessage.OpResult? = { _ in nil }
         var wanted: [String: DesiredWorkload] = [:]
+        var revision = Revision.none
         var writer: WebSocketConnection.Writer?
         var session: Task<Void, Never>?
         var batch = 0
@@ -48,7 +49,8 @@ final class ScriptedAgent: Sendable {
 
     /// Returns once it is listed as online.
     func connect(
-        memoryMB: Int = 8000, runtimes: [String] = ["runc", "gvisor"], arch: String = "x86_64"
+        memoryMB: Int = 8000, runtimes: [String] = ["runc", "gvisor"], arch: String = "x86_64",
+        holding held: Revision = .none
     ) async throws {
         let host = HostDescription(
             hostname: "scripted", arch: arch,
@@ -56,7 +58,7 @@ final class ScriptedAgent: Sendable {
             engine: EngineDescription(runtimes: runtimes))
         let hello = AgentMessage.Hello(
             agent: AgentID(validated: id), process: UUID().uuidString, version: "0", host: host,
-            heldRevision: Revision(0), heldDigest: Fingerprint(text: "x"))
+            heldRevision: held, heldDigest: Fingerprint(text: "x"))
         let greeting = try JSONCoding.encodeText(AgentMessage.hello(hello))
         let url = try #require(RemoteURL("ws://127.0.0.1:\(client.port)/ws/agent/\(id)"))
         let connection = try await WebSocketClient.connect(
@@ -89,16 +91,17 @@ final class ScriptedAgent: Sendable {
     }
 
     private func heard(_ text: String) async throws {
-        let items: [DesiredItem]
+        let (items, revision): ([DesiredItem], Revision)
         switch try? JSONCoding.decode(ControlPlaneMessage.self, from: text) {
-        case .desiredSnapshot(let snapshot)?: items = snapshot.items
-        case .desiredDelta(let delta)?: items = delta.items
+        case .desiredSnapshot(let snapshot)?: (items, revision) = (snapshot.items, snapshot.revision)
+        case .desiredDelta(let delta)?: (items, revision) = (delta.items, delta.resultsIn)
         case .command(let command)?:
             let result = state.withLock { $0.result }
             if let result = result(command) { try await say(.opResult(result)) }
             return
         default: return
         }
+        state.withLock { $0.revision = revision }
         for case .workload(let wanted) in items {
             let answer = state.withLock { state -> Answer in
                 state.wanted[wanted.id.text] = wanted
@@ -124,6 +127,12 @@ final class ScriptedAgent: Sendable {
 
     /// What it was told last of a container.
     func wanted(_ id: String) -> DesiredWorkload? { state.withLock { $0.wanted[id] } }
+
+    /// Of what it was told last.
+    var revision: Revision { state.withLock { $0.revision } }
+
+    /// As after another program has used its place.
+    func forget() { state.withLock { $0.wanted = [:] } }
 
     @discardableResult
     func untilWanted(_ id: String, generation: Int = 1) async throws -> DesiredWorkload {
