@@ -57,16 +57,38 @@ extension Store {
     static func candidates(
         for user: String, online: Set<AgentID>, _ database: any SQLConnection
     ) throws -> [Placement.Candidate] {
+        try candidates(thatAre: "(agent.user_id = ? OR agent.is_shared)", [user], online, database)
+    }
+
+    /// All that each of `users` may use; what is shared is read once.
+    static func candidates(
+        forEachOf users: Set<String>, online: Set<AgentID>, _ database: any SQLConnection
+    ) throws -> [String: [Placement.Candidate]] {
+        guard !users.isEmpty else { return [:] }
+        let shared = try candidates(thatAre: "agent.is_shared", [], online, database)
+        var all: [String: [Placement.Candidate]] = [:]
+        for user in users {
+            all[user] =
+                try shared + candidates(thatAre: "agent.user_id = ? AND NOT agent.is_shared", [user], online, database)
+        }
+        return all
+    }
+
+    private static func candidates(
+        thatAre condition: String, _ arguments: [any SQLArgument], _ online: Set<AgentID>,
+        _ database: any SQLConnection
+    ) throws -> [Placement.Candidate] {
         let agents = try database.rows(
-            "SELECT * FROM agent WHERE deleted_at IS NULL AND (user_id = ? OR is_shared)", [user]
+            "SELECT * FROM agent WHERE agent.deleted_at IS NULL AND \(condition)", arguments
         ).map(Rows.agent)
+        guard !agents.isEmpty else { return [] }
         let containers = try database.rows(
             """
             SELECT c.agent_id AS agent_id, c.memory_mb AS memory_mb, COUNT(*) AS containers
             FROM container c JOIN agent ON agent.id = c.agent_id
-            WHERE c.deleted_at IS NULL AND agent.deleted_at IS NULL AND (agent.user_id = ? OR agent.is_shared)
+            WHERE c.deleted_at IS NULL AND agent.deleted_at IS NULL AND \(condition)
             GROUP BY c.agent_id, c.memory_mb
-            """, [user])
+            """, arguments)
         return candidates(agents, containers, online)
     }
 

@@ -81,10 +81,8 @@ extension Store {
             let next =
                 rows.count < Self.page
                 ? nil : rows.last.map { WaitingPage(createdAt: $0["created_at"], id: $0["id"]) }
-            var candidates: [String: [Placement.Candidate]] = [:]
-            for user in Set(waiting.map(\.container.userID)) {
-                candidates[user] = try Self.candidates(for: user, online: online, database)
-            }
+            let users = Set(waiting.map(\.container.userID))
+            let candidates = try Self.candidates(forEachOf: users, online: online, database)
             return (waiting, candidates, next)
         }
         var outcome = try await store(Self.choices(for: waiting, among: candidates))
