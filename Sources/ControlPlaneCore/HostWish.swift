@@ -18,7 +18,8 @@ package struct HostWish: Hashable, Sendable, Codable {
 }
 
 /// Requirements on the labels of a host, all of which must hold, written as Kubernetes does: `gpu, region=eu, !spot,
-/// disk!=hdd`. Each label is compared as a whole: `gpu` is not `gpu=a100`. The labels of a host are its tags, and `os=…`, `arch=…`, `name=…` and `hostname=…`.
+/// disk!=hdd`. Each label is compared as a whole: `gpu` is not `gpu=a100`. The labels of a host are its tags, and `os=…`,
+/// `arch=…`, `name=…` and `hostname=…`.
 package struct LabelSelector: Hashable, Sendable, Codable, CustomStringConvertible {
     private struct Requirement: Hashable, Sendable {
         var label: String
