@@ -38,7 +38,7 @@ extension RealParts {
             try await controlPlane.stop()
         }
 
-        @Test(.timeLimit(.minutes(4)))
+        @Test(.timeLimit(.minutes(8)))
         func `a control plane restarted under five agents finds all of them settled and nothing recreated`()
             async throws
         {

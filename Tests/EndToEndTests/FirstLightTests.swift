@@ -109,7 +109,7 @@ extension RealParts {
             try await controlPlane.stop()
         }
 
-        @Test(.timeLimit(.minutes(3)))
+        @Test(.timeLimit(.minutes(5)))
         func `without its control plane a restarted agent keeps and restarts what was wanted`() async throws {
             let engine = try await TestEnvironment.engine()
             let controlPlane = try await TestControlPlane()
@@ -190,8 +190,12 @@ extension RealParts {
 /// Everything that shares the one real Engine runs one after the other.
 @Suite(.serialized) enum RealParts {}
 
-func agentIsOnline(_ client: APIClient, _ agent: TestAgent) async throws {
-    try await untilTrue("agent \(agent.id) is online and has probed its runtimes", within: 30) {
+/// Also one whose control plane was away: such an agent may wait for a minute before it tries again (`ReconnectBackoff`).
+func agentIsOnline(
+    _ client: APIClient, _ agent: TestAgent, sourceLocation: SourceLocation = #_sourceLocation
+) async throws {
+    let what = "agent \(agent.id) is online and has probed its runtimes"
+    try await untilTrue(what, within: 90, sourceLocation: sourceLocation) {
         let entry = try await client.container("agent:\(agent.id)")
         // Without an Engine there is nothing to probe.
         guard let engine = entry.body["engine"] else { return entry.text("status") == "online" }

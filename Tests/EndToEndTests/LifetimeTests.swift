@@ -18,7 +18,7 @@ extension RealParts {
             throw TestEnvironment.Missing(description: "no token")
         }
 
-        @Test(.timeLimit(.minutes(3)))
+        @Test(.timeLimit(.minutes(5)))
         func
             `a session that is over is ended, by the agent where the control plane is away, and cannot be started again`()
             async throws

@@ -107,7 +107,8 @@ import Testing
         let agent = try #require(host.first)
         #expect(try await fleet.place(host).agent == agent)
         let all = try await fleet.store.containers(of: "u1")
-        let (damaged, waiting) = (all[1], all.filter { $0.agent == nil }.map(\.id))
+        let waiting = all.filter { $0.agent == nil }.map(\.id)
+        let damaged = try #require(all.first { $0.agent == nil })
         let placed = try #require(all.first { $0.agent != nil })
         func damage(_ container: ContainerRecord) async throws {
             _ = try await fleet.store.database.write { database in
