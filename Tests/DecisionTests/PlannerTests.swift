@@ -201,6 +201,42 @@ import Testing
         #expect(plan.steps.count == Planner.mostLaunches - 1)
     }
 
+    @Test func `a set-up goes on over a change that leaves its container as it is, and over no other`() {
+        func spec(_ name: String = "one", memory: Int = 256, version: Int = 1, role: SetUp.Role = .node) -> WorkloadSpec
+        {
+            var spec = Sample.spec(memory: memory, version: version)
+            spec.name = name
+            spec.setUp = SetUp(role: role)
+            return spec
+        }
+        let container = Sample.container("c", Sample.up(), spec: spec())
+        let host = Sample.host([container])
+        let first = Sample.plan([Sample.desired(spec: spec())], host)
+        guard let step = first.steps.first, case .setUp = step.action else {
+            Issue.record("\(first)")
+            return
+        }
+        // It serves already.
+        #expect(first.statuses.first?.phase == .configuring && first.statuses.first?.observedGeneration == 1)
+        let memory = ReconcileMemory().launching(step, at: Sample.now)
+        for (name, next) in [("start", spec()), ("name", spec("two"))] {
+            let plan = Sample.plan([Sample.desired(generation: 2, spec: next)], host, memory: memory)
+            #expect(plan.cancellations.isEmpty && plan.steps.isEmpty, "\(name)")
+            #expect(
+                plan.statuses.first?.phase == .configuring && plan.statuses.first?.observedGeneration == 2, "\(name)")
+        }
+        for (name, next) in [
+            ("memory", spec(memory: 512)), ("environment", spec(version: 2)), ("role", spec(role: .go)),
+        ] {
+            let plan = Sample.plan([Sample.desired(generation: 2, spec: next)], host, memory: memory)
+            #expect(plan.cancellations == [Sample.id], "\(name)")
+        }
+        for wish in [DesiredWorkload.Wish.stopped, .removed] {
+            let plan = Sample.plan([Sample.desired(wish, generation: 2, spec: spec())], host, memory: memory)
+            #expect(plan.cancellations == [Sample.id], "\(wish)")
+        }
+    }
+
     @Test func `a pull that nobody wants any more is cancelled`() {
         let pull = Step(workload: Sample.id, generation: 1, action: .pull(image: "alpine:latest"), reason: "")
         let memory = ReconcileMemory().launching(pull, at: Sample.now)

@@ -78,7 +78,9 @@ extension WorkloadPlanner {
         if course == .forward, let setUp = workload.spec.setUp, ended(current) == nil,
             case .running = current.state
         {
-            return step(.setUp(current.id, setUp), "it is not set up for its role yet", .configuring, current)
+            return Decision(
+                step: planned(.setUp(current.id, setUp), "it is not set up for its role yet"),
+                status: configuring(current))
         }
         return tidy(beside: current, others, course: course)
     }
@@ -157,6 +159,13 @@ extension WorkloadPlanner {
             decision.nextLook = now + Milliseconds(max(1000, next.count - upFor.count))
         }
         return decision
+    }
+
+    /// Its status while it is set up: it serves already, so what is wanted of the container itself is carried out.
+    func configuring(_ current: ObservedContainer) -> WorkloadStatus {
+        var shown = running(current, .forward)
+        shown.phase = .configuring
+        return shown
     }
 
     /// Its status while it serves. The generation is carried out once there is no way back from it.

@@ -13,10 +13,7 @@ extension WorkloadPlanner {
         case .create: phase = .creating
         case .start: phase = .starting
         case .stop: phase = .stopping
-        case .setUp:
-            phase = .configuring
-            // For minutes, in which more may be wanted.
-            cancels = workload.wish != .running || step.generation != workload.generation
+        case .setUp(let id, _): return settingUp(id, step)
         case .endProcesses: phase = workload.wish == .running ? .waiting : .stopping
         case .update(let id, _), .connect(let id): phase = isUp(id) ? .running : .starting
         case .remove, .removeVolume: phase = workload.wish == .removed ? .stopping : .waiting
@@ -33,6 +30,20 @@ extension WorkloadPlanner {
             status.address = nil
         }
         return Decision(status: status, cancelsInFlight: cancels)
+    }
+
+    /// For minutes, in which more may be wanted. A change that leaves the container and its set-up as they are, as a start
+    /// of what runs or another name, is no reason to begin it anew.
+    private func settingUp(_ id: EngineContainerID, _ step: Step) -> Decision {
+        let isStillNext =
+            workload.wish == .running
+            && (step.generation == workload.generation || towardsRunning().step?.action == step.action)
+        guard isStillNext, let container = containers.first(where: { $0.id == id }) else {
+            return Decision(
+                status: status(.configuring, containers.first(where: \.state.isUp) ?? shown),
+                cancelsInFlight: !isStillNext)
+        }
+        return Decision(status: configuring(container))
     }
 
     private func isUp(_ id: EngineContainerID) -> Bool { containers.contains { $0.id == id && $0.state.isUp } }
