@@ -9,6 +9,7 @@ package final class Doorbell: Sendable {
         var listener: AsyncStream<Void>.Continuation?
         var listenerNumber = 0
         var isRinging = false
+        var count = 0
     }
 
     private let state = Mutex(State())
@@ -17,9 +18,13 @@ package final class Doorbell: Sendable {
 
     package func ring() {
         state.withLock { state in
+            state.count += 1
             if let listener = state.listener { listener.yield() } else { state.isRinging = true }
         }
     }
+
+    /// How often it was rung.
+    package var count: Int { state.withLock { $0.count } }
 
     /// For one listener at a time: the newest one is rung.
     package var rings: AsyncStream<Void> {

@@ -21,7 +21,7 @@ package enum JSONShape {
     }
 
     /// Nil where nothing speaks against it; whether it is JSON at all is the parser's to say.
-    package static func problem(_ bytes: some Collection<UInt8>) -> Problem? {
+    package static func problem(_ bytes: UnsafeRawBufferPointer) -> Problem? {
         guard String(validating: bytes, as: UTF8.self) != nil else { return .notUTF8 }
         // The keys of each object that is open; nil for a list.
         var open: [Set<String>?] = []
@@ -29,7 +29,7 @@ package enum JSONShape {
         var index = bytes.startIndex
         while index < bytes.endIndex {
             let byte = bytes[index]
-            index = bytes.index(after: index)
+            index += 1
             switch byte {
             case UInt8(ascii: "{"), UInt8(ascii: "["):
                 isKeyNext = byte == UInt8(ascii: "{")
@@ -46,13 +46,13 @@ package enum JSONShape {
                 while index < bytes.endIndex, bytes[index] != UInt8(ascii: "\"") {
                     if bytes[index] == UInt8(ascii: "\\") {
                         hasEscapes = true
-                        index = bytes.index(after: index)
+                        index += 1
                         if index == bytes.endIndex { return nil }
                     }
-                    index = bytes.index(after: index)
+                    index += 1
                 }
                 let content = bytes[start..<index]
-                if index < bytes.endIndex { index = bytes.index(after: index) }
+                if index < bytes.endIndex { index += 1 }
                 guard isKeyNext, !open.isEmpty else { continue }
                 isKeyNext = false
                 let key = hasEscapes ? unescaped(content) : String(decoding: content, as: UTF8.self)

@@ -14,15 +14,25 @@ package enum Timestamp {
         let fraction = max(0, Int(scaled - Double(whole) * unit))
         var parts = tm()
         gmtime_r(&whole, &parts)
-        func pad(_ number: Int32, _ width: Int) -> String {
-            let text = String(number)
-            return String(repeating: "0", count: max(0, width - text.count)) + text
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(32)
+        func write(_ number: Int, _ digits: Int, before mark: Unicode.Scalar) {
+            var unit = 1
+            for _ in 1..<max(digits, 1) { unit *= 10 }
+            while unit > 0 {
+                bytes.append(UInt8(ascii: "0") + UInt8(number / unit % 10))
+                unit /= 10
+            }
+            bytes.append(UInt8(ascii: mark))
         }
-        let date = "\(pad(parts.tm_year + 1900, 4))-\(pad(parts.tm_mon + 1, 2))-\(pad(parts.tm_mday, 2))"
-        let clock = "\(pad(parts.tm_hour, 2)):\(pad(parts.tm_min, 2)):\(pad(parts.tm_sec, 2))"
-        guard fractionDigits > 0 else { return "\(date)T\(clock)Z" }
-        let digits = String(fraction)
-        return "\(date)T\(clock).\(String(repeating: "0", count: max(0, fractionDigits - digits.count)))\(digits)Z"
+        write(Int(parts.tm_year) + 1900, 4, before: "-")
+        write(Int(parts.tm_mon) + 1, 2, before: "-")
+        write(Int(parts.tm_mday), 2, before: "T")
+        write(Int(parts.tm_hour), 2, before: ":")
+        write(Int(parts.tm_min), 2, before: ":")
+        write(Int(parts.tm_sec), 2, before: fractionDigits > 0 ? "." : "Z")
+        if fractionDigits > 0 { write(fraction, fractionDigits, before: "Z") }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// Seconds since 1970 UTC; nil where `text` is not RFC 3339. The Engine's `0001-01-01T00:00:00Z` gives a negative

@@ -37,7 +37,7 @@ struct BodyReader {
                 .unsupportedMediaType, "unsupported media type",
                 ["message": .string("send the body as Content-Type: application/json")])
         }
-        if let problem = JSONShape.problem(buffer.readableBytesView) { throw APIError(.badRequest, "\(problem)") }
+        if let problem = buffer.withUnsafeReadableBytes(JSONShape.problem) { throw APIError(.badRequest, "\(problem)") }
         guard let value = try? JSONCoding.decode(JSONValue.self, from: buffer), case .object(let fields) = value else {
             throw APIError(.badRequest, "the body must be a JSON object")
         }
