@@ -60,15 +60,8 @@ struct HTTPLoad {
     }
 }
 
-/// One HTTP/1.1 connection, as cheap as can be for whoever asks: heads are searched for what is needed, bodies are counted.
+/// One HTTP/1.1 connection of many that ask at once.
 final class KeptConnection: Sendable {
-    struct Answer: Sendable {
-        var status: Int
-        /// Of the body.
-        var bytes: Int
-        var body: ByteBuffer
-    }
-
     private let channel: any Channel
     private let handler: NIOLoopBound<Handler>
 
@@ -86,9 +79,9 @@ final class KeptConnection: Sendable {
         self.handler = handler
     }
 
-    func ask(_ request: ByteBuffer) async throws -> Answer {
+    func ask(_ request: ByteBuffer) async throws -> HTTPAnswer {
         try await channel.eventLoop.flatSubmit { [handler, channel] in
-            let promise = channel.eventLoop.makePromise(of: Answer.self)
+            let promise = channel.eventLoop.makePromise(of: HTTPAnswer.self)
             handler.value.waiting = promise
             channel.writeAndFlush(request).cascadeFailure(to: promise)
             return promise.futureResult
@@ -99,37 +92,15 @@ final class KeptConnection: Sendable {
 
     private final class Handler: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
-        var waiting: EventLoopPromise<Answer>?
+        var waiting: EventLoopPromise<HTTPAnswer>?
         private var received = ByteBuffer()
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
             var bytes = unwrapInboundIn(data)
             received.writeBuffer(&bytes)
-            let view = received.readableBytesView
-            guard let end = Self.endOfHead(view) else { return }
-            let head = String(decoding: view[view.startIndex..<end], as: UTF8.self)
-            let length =
-                head.split(separator: "\r\n").first { $0.lowercased().hasPrefix("content-length:") }
-                .flatMap { Int($0.split(separator: ":")[1].drop { $0 == " " }) } ?? 0
-            let headBytes = end - view.startIndex
-            guard received.readableBytes >= headBytes + length else { return }
-            received.moveReaderIndex(forwardBy: headBytes)
-            let body = received.readSlice(length: length) ?? ByteBuffer()
-            received.clear()
-            let answer = Answer(
-                status: Int(head.split(separator: " ", maxSplits: 2)[1]) ?? 0, bytes: length, body: body)
+            guard let answer = HTTPAnswer(takenFrom: &received) else { return }
             waiting?.succeed(answer)
             waiting = nil
-        }
-
-        /// Behind the empty line.
-        private static func endOfHead(_ view: ByteBufferView) -> Int? {
-            var index = view.startIndex
-            while let line = view[index...].firstIndex(of: UInt8(ascii: "\n")) {
-                if line == index + 1 { return line + 1 }
-                index = line + 1
-            }
-            return nil
         }
 
         func channelInactive(context: ChannelHandlerContext) {

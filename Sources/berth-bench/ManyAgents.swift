@@ -28,7 +28,7 @@ struct ManyAgents {
 
         var server = try await ControlPlaneSpeed.server(binaries, folder)
         defer { server.stop() }
-        let alone = try await ControlPlaneSpeed.creation(server.port, folder, "alone", count: 100, group)
+        let alone = try ControlPlaneSpeed.creation(server.port, folder, "alone", count: 100)
         let tokens = try await register(folder)
         let before = server.privateKilobytes
         let fleet = Fleet()
@@ -46,7 +46,7 @@ struct ManyAgents {
             report("  a bare WebSocket of the same library, KB", String(format: "%.1f", bare))
             report("  above it, KB (goal: at most 25)", String(format: "%.1f", each - bare))
 
-            let among = try await ControlPlaneSpeed.creation(server.port, folder, "among", count: 100, group)
+            let among = try ControlPlaneSpeed.creation(server.port, folder, "among", count: 100)
             report(
                 "create to 202 with \(Self.agents) hosts to choose from, of one with none",
                 String(format: "%.2f", among / alone))
