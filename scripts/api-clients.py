@@ -135,6 +135,46 @@ def smuggling():
     check("and it lives", httpx.get(url + "/health").status_code == 200)
 
 
+def proxied():
+    """A connection becomes a WebSocket with its first request or never, so a proxy is let keep none."""
+    upgrade = (f"GET /ws/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n"
+               "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+    plain = "GET /health HTTP/1.1\r\nHost: x\r\n"
+    for mark in ["X-Forwarded-For: 203.0.113.5", "Via: 1.1 proxy", "Forwarded: for=203.0.113.5"]:
+        start = time.monotonic()
+        answer = raw(f"{plain}{mark}\r\n\r\n".encode())
+        check(f"a request with {mark.split(':')[0]} is its connection's last",
+              b" 200 " in answer[:20] and b"connection: close" in answer.lower() and time.monotonic() - start < 5, answer)
+    kept = raw(f"{plain}\r\n{plain}Connection: close\r\n\r\n".encode())
+    check("others keep theirs", kept.count(b" 200 ") == 2, kept)
+    start = time.monotonic()
+    late = raw(f"{plain}\r\n{upgrade}".encode())
+    check("an upgrade that comes later is a 426, and the connection ends with it",
+          late.count(b" 426 ") == 1 and time.monotonic() - start < 5, late)
+    check("an upgrade that comes first is one, behind a proxy too",
+          b" 101 " in raw(upgrade.replace("Host: x", "Host: x\r\nX-Forwarded-For: 203.0.113.5").encode(), 1)[:20])
+
+
+def methods():
+    """What a path does not take is a 405 that says what it takes."""
+    with httpx.Client(base_url=url, headers=bearer, timeout=40) as client:
+        for method, path, allowed in [
+            ("PUT", "/api/containers", "GET, HEAD, OPTIONS, POST"), ("DELETE", "/health", "GET, HEAD, OPTIONS"),
+            ("GET", "/api/containers/x/start", "OPTIONS, POST"), ("POST", "/ws/events", "GET, HEAD, OPTIONS"),
+        ]:
+            answer = client.request(method, path)
+            check(f"{method} {path} is a 405", answer.status_code == 405 and answer.headers["allow"] == allowed
+                  and answer.json()["error"] == "method not allowed", f"{answer.status_code} {answer.headers} {answer.text}")
+        options = client.options("/api/containers/x")
+        check("OPTIONS names them", options.status_code == 204
+              and options.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH", options.headers)
+        for path in ["/health", "/api/containers", "/openapi.json"]:
+            head, whole = client.head(path), client.get(path)
+            check(f"HEAD {path} is GET without a body", head.status_code == 200 and head.content == b""
+                  and head.headers["content-length"] == whole.headers["content-length"], head.headers)
+        check("what is nowhere is a 404", client.put("/api/nothing").status_code == 404)
+
+
 def slow(what, bearer_token, status):
     """A body that drips is given up on, also where nobody waits for it."""
     start = time.monotonic()
@@ -161,6 +201,8 @@ def slow(what, bearer_token, status):
 documented()
 asyncio.run(events())
 smuggling()
+proxied()
+methods()
 slow("to a route", token, "408")
 slow("behind a refusal", "wrong", "401")
 print(f"{sum(results)} passed, {len(results) - sum(results)} failed")

@@ -100,7 +100,15 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
     package static let idleTimeoutRange = 120...31_536_000
 
     /// All specs of a host travel in one message.
-    private static let mostTextBytes = 32 * 1024
+    /// Of environment, labels and command together.
+    package static let mostTextBytes = 32 * 1024
+
+    package static func textBytes(
+        environment: [String: String], labels: [String: String], command: [String]?
+    ) -> Int {
+        [environment, labels].flatMap { $0 }.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+            + (command ?? []).reduce(0) { $0 + $1.utf8.count }
+    }
 
     /// Rules that hold for every spec, whoever sent it. Nil where it is usable, else the first thing that is wrong.
     package var problem: String? {
@@ -130,8 +138,7 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         if let key = environment.keys.first(where: { $0.isEmpty || $0.contains("=") || $0.contains("\0") }) {
             return "environment: the name \"\(key.prefix(80))\" is empty or holds '='"
         }
-        let text = [environment, labels].flatMap { $0 }.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
-        if text + (command ?? []).reduce(0, { $0 + $1.utf8.count }) > Self.mostTextBytes {
+        if Self.textBytes(environment: environment, labels: labels, command: command) > Self.mostTextBytes {
             return "environment, labels, command: expected at most \(Self.mostTextBytes) bytes together"
         }
         if volumes.count > 16 { return "volumes: expected at most 16" }

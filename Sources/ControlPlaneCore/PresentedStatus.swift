@@ -30,11 +30,12 @@ package enum PresentedStatus: String, Hashable, Sendable {
         guard let status, status.generation >= generation else { return false }
         switch status.phase {
         case .failed: return true
-        case .running, .stopped, .removed:
+        // What is still set up serves already.
+        case .running, .configuring, .stopped, .removed:
             return status.observedGeneration >= generation || status.reason == "rolled_back"
         // Of a container that cannot be seen nothing is known.
         case .waiting: return status.reason != nil && status.reason != "engine_does_not_answer"
-        case .backoff, .pulling, .creating, .starting, .configuring, .stopping, .unrecognised: return false
+        case .backoff, .pulling, .creating, .starting, .stopping, .unrecognised: return false
         }
     }
 }

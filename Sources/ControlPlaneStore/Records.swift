@@ -185,6 +185,9 @@ package struct ContainerRecord: Hashable, Sendable {
 
     package var status: PresentedStatus { .of(wish: wish, observed: observed, everRan: everRan) }
 
+    /// It serves, whether or not it is still set up.
+    package var isUp: Bool { status == .running || observed?.phase == .configuring }
+
     /// The Docker id once there is one, as documented.
     package var presentedID: String { observed?.engineContainer?.text ?? id.text }
 }

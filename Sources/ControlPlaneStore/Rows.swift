@@ -5,9 +5,7 @@ import FoundationEssentials
 /// Between rows and values.
 enum Rows {
     static func json(_ value: some Encodable) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys]
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
+        String(decoding: try JSONEncoder().encode(value), as: UTF8.self)
     }
 
     static func value<Value: Decodable>(_ text: String) throws -> Value {

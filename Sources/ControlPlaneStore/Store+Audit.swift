@@ -5,28 +5,44 @@ import Synchronization
 package final class AuditNote: Sendable {
     @TaskLocal package static var current: AuditNote?
 
-    /// With the status that is expected.
-    package let record: AuditRecord
-    private let stored = Mutex<Int?>(nil)
+    private struct State {
+        var record: AuditRecord
+        var number: Int?
+    }
 
-    package init(_ record: AuditRecord) { self.record = record }
+    private let state: Mutex<State>
+
+    package init(_ record: AuditRecord) { state = Mutex(State(record: record)) }
+
+    /// With the status that is expected.
+    package var record: AuditRecord { state.withLock { $0.record } }
+
+    /// What the request has made: its route names nothing.
+    package func concerns(_ object: String) { state.withLock { $0.record.object = object } }
 
     /// Of the row; nil where no change has taken it along.
-    fileprivate var number: Int? { stored.withLock { $0 } }
+    fileprivate var number: Int? { state.withLock { $0.number } }
 
-    fileprivate func isStored(as number: Int) { stored.withLock { $0 = number } }
+    fileprivate func isStored(as number: Int) { state.withLock { $0.number = number } }
 }
 
 extension Store {
     /// A transaction that may make a change that somebody asked for; `remember` is called where it does.
+    ///
+    /// - Parameter made: id of what the change makes; nil where the route names what it changes.
     func changing<Value: Sendable>(
+        making made: String? = nil,
         _ body: @escaping @Sendable (any SQLConnection, _ remember: () throws -> Void) throws -> Value
     ) async throws -> Value {
         // Not seen from the queues on which the database works.
         let note = AuditNote.current.flatMap { $0.number == nil ? $0 : nil }
         let (value, number) = try await database.write { database in
             var number: Int?
-            let value = try body(database) { number = try note.flatMap { try Self.insert($0.record, database) } }
+            let value = try body(database) {
+                guard var record = note?.record else { return }
+                record.object = record.object ?? made
+                number = try Self.insert(record, database)
+            }
             return (value, number)
         }
         // Only what is committed is there.
@@ -47,6 +63,11 @@ extension Store {
                 _ = try Self.insert(record, database)
             }
         }
+    }
+
+    /// Of what was done beside the API.
+    package func keep(_ record: AuditRecord) async throws {
+        _ = try await database.write { try Self.insert(record, $0) }
     }
 
     /// - Returns: its number.

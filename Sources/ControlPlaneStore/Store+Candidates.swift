@@ -47,10 +47,13 @@ extension Store {
         // What is missing is said of all hosts. Labels and processors are those of hosts that are away, too.
         guard wish == .any else { return verdict(try candidates(for: container.userID, online: online, database)) }
         if !seen.isEmpty { return verdict(seen) }
+        return .none(reason: try nobodyOnline(for: container.userID, database))
+    }
+
+    static func nobodyOnline(for user: String, _ database: any SQLConnection) throws -> String {
         let known = try database.value(
-            Int.self, "SELECT COUNT(*) FROM agent WHERE deleted_at IS NULL AND (user_id = ? OR is_shared)",
-            [container.userID])
-        return .none(reason: Placement.nobodyOnline(of: known ?? 0))
+            Int.self, "SELECT COUNT(*) FROM agent WHERE deleted_at IS NULL AND (user_id = ? OR is_shared)", [user])
+        return Placement.nobodyOnline(of: known ?? 0)
     }
 
     /// All that `user` may use.

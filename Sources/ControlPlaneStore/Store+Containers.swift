@@ -19,20 +19,30 @@ extension Store {
     package func create(
         _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wish: HostWish = .any, online: Set<AgentID>
     ) async throws -> ContainerCreation {
-        for _ in 0..<Self.mostChoices {
-            let placed = try await place(container, wish: wish, online: online)
-            if let outcome = try await insert(placed, limit: limit, idempotencyKey: idempotencyKey, wish: wish) {
-                return outcome
+        var waiting = container
+        // Where nobody is there, there is nothing to look at beforehand.
+        if !online.isEmpty || wish != .any {
+            for _ in 0..<Self.mostChoices {
+                let placed = try await place(container, wish: wish, online: online)
+                if let outcome = try await insert(placed, limit: limit, idempotencyKey: idempotencyKey, wish: wish) {
+                    return outcome
+                }
             }
+            // It gets one with those that wait, whose hosts are chosen one after the other.
+            waiting.placement = "hosts fill up faster than one can be chosen"
         }
-        throw StoreFailure.unavailable("hosts fill up faster than one can be chosen")
+        guard let outcome = try await insert(waiting, limit: limit, idempotencyKey: idempotencyKey, wish: wish) else {
+            preconditionFailure("a container without a host has room")
+        }
+        return outcome
     }
 
+    /// - Parameter container: with a host, with the reason why it has none, or with neither where no host is connected.
     /// - Returns: nil where the chosen host has no room any more.
     private func insert(
         _ container: ContainerRecord, limit: Int, idempotencyKey: String?, wish: HostWish
     ) async throws -> ContainerCreation? {
-        try await changing { database, remember in
+        try await changing(making: container.id.text) { database, remember in
             if let idempotencyKey,
                 let row = try database.row(
                     "SELECT * FROM container WHERE user_id = ? AND idempotency_key = ? AND deleted_at IS NULL",
@@ -47,7 +57,13 @@ extension Store {
                 """, [container.spec.name, container.userID])
             if let others, (others["namesakes"] as Int) > 0 { return .nameTaken }
             if let others, (others["count"] as Int) >= limit { return .limitReached(current: others["count"]) }
-            if let agent = container.agent, try !Self.hasRoom(agent, for: container.spec, database) { return nil }
+            var container = container
+            switch container.agent {
+            case let agent?: guard try Self.hasRoom(agent, for: container.spec, database) else { return nil }
+            case nil:
+                let reason = try container.placement ?? Self.nobodyOnline(for: container.userID, database)
+                container.placement = reason
+            }
             let revision = try Rows.raiseRevision(of: container.agent, database)
             try database.execute(
                 """
@@ -162,13 +178,13 @@ extension Store {
             try database.execute(
                 """
                 UPDATE container SET name = ?, generation = ?, wish = ?, spec = ?, memory_mb = ?, cpu_millicores = ?,
-                    changed_revision = ?, last_used_at = ?, deleted_at = ?, removed_at = ?
+                    changed_revision = ?, last_used_at = ?, deleted_at = ?, removed_at = ?, expires_at = ?
                 WHERE id = ?
                 """,
                 [
                     container.spec.name, container.generation, container.wish.rawValue, try Rows.json(container.spec),
                     container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision,
-                    container.lastUsedAt, container.deletedAt, removedAt, id.text,
+                    container.lastUsedAt, container.deletedAt, removedAt, container.spec.expiresAt, id.text,
                 ])
             try remember()
             return .changed(container)
@@ -234,14 +250,16 @@ extension Store {
                 let isRemoved =
                     status.phase == .removed && container.wish == .removed && status.generation == container.generation
                     && (!container.isPurged || status.isPurged == true)
+                // What nothing is left of has no need of its secrets either.
+                let bare = isRemoved && container.isPurged ? try Rows.json(container.desired.spec) : nil
                 try database.execute(
                     """
-                    UPDATE container SET observed = ?, engine_id = ?, ever_ran = ?,
+                    UPDATE container SET observed = ?, engine_id = ?, ever_ran = ?, spec = COALESCE(?, spec),
                         removed_at = CASE WHEN ? THEN ? ELSE removed_at END,
                         purged_at = CASE WHEN ? THEN ? ELSE purged_at END WHERE id = ?
                     """,
                     [
-                        try Rows.json(latest), latest.engineContainer?.text, container.everRan, isRemoved, now,
+                        try Rows.json(latest), latest.engineContainer?.text, container.everRan, bare, isRemoved, now,
                         isRemoved && container.isPurged, now,
                         status.workload.text,
                     ])

@@ -56,12 +56,19 @@ extension Store {
         }
         guard isDue else { return ([], false) }
         return try await database.write { database in
-            try database.execute(
+            let unreachable = try database.rows(
                 """
-                UPDATE container SET purges = TRUE, purged_at = ?
+                SELECT * FROM container
                 WHERE deleted_at <= ? AND purged_at IS NULL AND purges = FALSE
                     AND (agent_id IS NULL OR agent_id IN (SELECT id FROM agent WHERE deleted_at IS NOT NULL))
-                """, [now, moment])
+                ORDER BY deleted_at LIMIT ?
+                """, [moment, Self.roundOfHousekeeping])
+            for row in unreachable {
+                let bare = try? Rows.json(Rows.container(row).desired.spec)
+                try database.execute(
+                    "UPDATE container SET purges = TRUE, purged_at = ?, spec = COALESCE(?, spec) WHERE id = ?",
+                    [now, bare, row["id"] as String])
+            }
             let rows = try database.rows(
                 """
                 SELECT container.id AS id, agent_id FROM container JOIN agent ON agent.id = agent_id
@@ -70,7 +77,7 @@ extension Store {
                 """, [moment, Self.roundOfHousekeeping])
             var agents: Set<AgentID> = []
             var underWay: [AgentID: Int] = [:]
-            var hasMore = rows.count == Self.roundOfHousekeeping
+            var hasMore = max(rows.count, unreachable.count) == Self.roundOfHousekeeping
             for row in rows {
                 let agent = AgentID(validated: row["agent_id"])
                 let count =
@@ -92,6 +99,26 @@ extension Store {
                     """, [revision, row["id"] as String])
             }
             return (agents, hasMore)
+        }
+    }
+
+    /// Removes the rows of containers of which nothing is left. Until then they are the tombstones for a host that comes back
+    /// with an older state.
+    ///
+    /// - Returns: how many were removed.
+    package func forgetContainers(purgedBefore moment: Double) async throws -> Int {
+        let ids = try await database.read { database in
+            try database.values(
+                String.self, "SELECT id FROM container WHERE purged_at <= ? ORDER BY purged_at LIMIT ?",
+                [moment, Self.roundOfHousekeeping])
+        }
+        guard !ids.isEmpty else { return 0 }
+        return try await database.write { database in
+            for id in ids {
+                try database.execute("DELETE FROM action WHERE container_id = ?", [id])
+                try database.execute("DELETE FROM container WHERE id = ?", [id])
+            }
+            return ids.count
         }
     }
 

@@ -8,8 +8,8 @@ package struct Store: Sendable {
     /// By the hash of their text; void ones are not remembered.
     private let tokens = ReadMemory<String, (TokenRecord, UserRecord)>(most: 10_000)
 
-    /// Another one whenever anybody has changed anything; nil where finding out costs as much as reading.
-    package func version() -> Int? { database.version() }
+    /// Nil where finding out costs as much as reading.
+    package func version() -> StoreVersion? { database.version() }
 
     init(_ database: any SQLDatabase) { self.database = database }
 
@@ -116,6 +116,9 @@ package struct Store: Sendable {
     /// Names of the schema's steps that were taken.
     package func migrations() async throws -> [String] { try await database.migrations() }
 
+    /// - Throws: `StoreFailure` where the tables are not of this version.
+    package func requireUpToDate() async throws { try await database.requireAllSteps() }
+
     /// A consistent copy, while others read and write.
     ///
     /// - Parameter path: of a file that is not there yet.
@@ -135,8 +138,13 @@ package struct Store: Sendable {
     }
 
     /// Nil where no such token exists, it is revoked or expired, or its agent is deleted. Notes its use once a minute.
-    package func authenticate(hash: String, now: Double) async throws -> (token: TokenRecord, user: UserRecord)? {
-        let found = try await tokens.value(hash, at: database.tokenVersion()) {
+    ///
+    /// - Returns: with them the version of the store from before it was looked at.
+    package func authenticate(
+        hash: String, now: Double
+    ) async throws -> (token: TokenRecord, user: UserRecord, version: StoreVersion?)? {
+        let version = database.version()
+        let found = try await tokens.value(hash, at: version?.tokens) {
             try await database.read { database -> (TokenRecord, UserRecord)? in
                 guard
                     let row = try database.row(
@@ -159,7 +167,7 @@ package struct Store: Sendable {
                 try database.execute("UPDATE token SET last_used_at = ? WHERE id = ?", [now, found.0.id])
             }
         }
-        return found
+        return (found.0, found.1, version)
     }
 
     package func tokens(of user: String) async throws -> [TokenRecord] {
@@ -207,36 +215,65 @@ package struct Store: Sendable {
     }
 
     package func agent(_ id: AgentID) async throws -> AgentRecord? {
+        try await database.read { try Self.agent(id, $0) }
+    }
+
+    package func deletedAgents(among ids: Set<AgentID>) async throws -> Set<AgentID> {
         try await database.read { database in
-            try database.row(
-                "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", [id.text]
-            )
-            .map(Rows.agent)
+            let places = Array(repeating: "?", count: ids.count).joined(separator: ", ")
+            return Set(
+                try database.values(
+                    String.self, "SELECT id FROM agent WHERE id IN (\(places)) AND deleted_at IS NOT NULL",
+                    ids.map(\.text)
+                ).map { AgentID(validated: $0) })
         }
     }
 
-    /// What is nil stays. Nil where there is no such agent.
-    package func update(_ id: AgentID, name: String?, details: String?, tags: [String]?) async throws -> AgentRecord? {
+    package enum AgentChange: Hashable, Sendable {
+        /// As it is now, or as it was last.
+        case changed(AgentRecord)
+        case notFound
+        /// Its owner's second factor keeps it as it is.
+        case locked
+        /// That of the owner of a container on it does.
+        case containerLocked
+    }
+
+    /// What is nil stays.
+    package func update(_ id: AgentID, name: String?, details: String?, tags: [String]?) async throws -> AgentChange {
         let tags = try tags.map { try Rows.json($0) }
-        return try await database.write { database in
+        return try await changing { database, remember in
+            guard let agent = try Self.agent(id, database) else { return .notFound }
+            if agent.isLocked { return .locked }
             try database.execute(
                 """
                 UPDATE agent SET name = COALESCE(?, name), details = COALESCE(?, details), tags = COALESCE(?, tags)
-                WHERE id = ? AND deleted_at IS NULL
+                WHERE id = ?
                 """, [name, details, tags, id.text])
-            return try database.row(
-                "SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", [id.text]
-            ).map(Rows.agent)
+            try remember()
+            return try Self.agent(id, database).map { .changed($0) } ?? .notFound
         }
     }
 
-    /// Its tokens are void from the same moment. Its containers stay where they are, on the host.
-    package func deleteAgent(_ id: AgentID, now: Double) async throws {
-        try await database.write { database in
+    /// Its tokens are void from the same moment. Its containers stay where they are, on the host: one that is locked keeps
+    /// it, for nobody could reach that one any more.
+    package func deleteAgent(_ id: AgentID, now: Double) async throws -> AgentChange {
+        try await changing { database, remember in
+            guard let agent = try Self.agent(id, database) else { return .notFound }
+            if agent.isLocked { return .locked }
+            let holdsLocked = try database.exists(
+                "SELECT 1 FROM container WHERE agent_id = ? AND mfa_locked AND deleted_at IS NULL", [id.text])
+            if holdsLocked { return .containerLocked }
             try database.execute("UPDATE agent SET deleted_at = ? WHERE id = ?", [now, id.text])
             try database.execute(
                 "UPDATE token SET revoked_at = ? WHERE agent_id = ? AND revoked_at IS NULL", [now, id.text])
+            try remember()
+            return .changed(agent)
         }
+    }
+
+    private static func agent(_ id: AgentID, _ database: any SQLConnection) throws -> AgentRecord? {
+        try database.row("SELECT * FROM agent WHERE id = ? AND deleted_at IS NULL", [id.text]).map(Rows.agent)
     }
 
     /// - Parameter epoch: of the session that it came over; nil takes any.

@@ -45,7 +45,7 @@ enum Peer {
             .bind(host: "127.0.0.1", port: 0) { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try WebSocketUpgradeGate<Void, Void>.install(
-                        on: channel, limits: .init(), authorize: { _, _ in .accept(subprotocol: nil, ()) },
+                        on: channel, authorize: { _, _ in .accept(subprotocol: nil, .init(), ()) },
                         configureHTTP: { _ in })
                 }
             }

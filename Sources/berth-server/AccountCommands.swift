@@ -32,11 +32,12 @@ struct User: AsyncParsableCommand {
             guard (1...128).contains(name.utf8.count) else {
                 throw ProgramFailure(.usage, "--name: expected 1 to 128 bytes of text")
             }
-            let store = try await ControlPlaneService.openStore(try common.load().database)
+            let store = try await common.openStore()
             let user = UserRecord(id: Secrets.newUserID(), name: name, email: email, tier: tier, isAdmin: admin)
             guard try await store.create(user, now: Timestamp.now()) == .created else {
                 throw ProgramFailure(.failure, "a user named \"\(name)\" exists already")
             }
+            try await common.note("user create", user.id, in: store)
             let fields: [String: JSONValue] = [
                 "id": .string(user.id), "name": .string(name), "email": .string(email), "tier": .string(tier.rawValue),
                 "is_admin": .bool(admin),
@@ -54,7 +55,7 @@ struct User: AsyncParsableCommand {
         var json = false
 
         func run() async throws {
-            let users = try await ControlPlaneService.openStore(try common.load().database).users()
+            let users = try await common.openStore().users()
             guard !json else {
                 let entries = users.map { user in
                     JSONValue.object([
@@ -73,24 +74,29 @@ struct User: AsyncParsableCommand {
 
     struct SetTier: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Gives a user another tier; containers that exist keep their limits and sessions.")
+            abstract: """
+                Gives a user another tier; containers that exist keep their limits, and the end of their session until \
+                they are started anew.
+                """)
 
         @OptionGroup var common: CommonOptions
         @Option(help: "Name of the user.")
         var name: String
         @Option(help: "guest, free, pro or enterprise.")
         var tier: String
+        @OptionGroup var output: JSONOption
 
         func run() async throws {
             guard let wanted = Tier(rawValue: tier) else {
                 let allowed = Tier.allCases.map(\.rawValue).joined(separator: ", ")
                 throw ProgramFailure(.usage, "--tier: found \"\(tier)\", expected one of \(allowed)")
             }
-            let store = try await ControlPlaneService.openStore(try common.load().database)
+            let store = try await common.openStore()
             guard try await store.setTier(wanted, ofUserNamed: name) else {
                 throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
             }
-            ProgramEnvironment.printLine("user \(name) has the tier \(tier)")
+            try await common.note("user set-tier", "\(name) \(tier)", in: store)
+            try output.say("user \(name) has the tier \(tier)", ["name": .string(name), "tier": .string(tier)])
         }
     }
 
@@ -102,13 +108,17 @@ struct User: AsyncParsableCommand {
         @OptionGroup var common: CommonOptions
         @Option(help: "Name of the user.")
         var name: String
+        @OptionGroup var output: JSONOption
 
         func run() async throws {
-            let store = try await ControlPlaneService.openStore(try common.load().database)
+            let store = try await common.openStore()
             guard try await store.resetSecondFactor(ofUserNamed: name) else {
                 throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
             }
-            ProgramEnvironment.printLine("user \(name) has no second factor, and nothing of theirs is locked")
+            try await common.note("user reset-mfa", name, in: store)
+            try output.say(
+                "user \(name) has no second factor, and nothing of theirs is locked",
+                ["name": .string(name), "mfa_enabled": .bool(false)])
         }
     }
 }
@@ -144,7 +154,7 @@ struct Token: AsyncParsableCommand {
             if let expiresIn, !(1...3650).contains(expiresIn) {
                 throw ProgramFailure(.usage, "--expires-in: found \(expiresIn), expected 1 to 3650 days")
             }
-            let store = try await ControlPlaneService.openStore(try common.load().database)
+            let store = try await common.openStore()
             let owner = try await Token.owner(user, store)
             if wanted.contains(.admin), !owner.isAdmin {
                 throw ProgramFailure(
@@ -152,6 +162,7 @@ struct Token: AsyncParsableCommand {
             }
             let (token, text) = TokenIssue.token(for: owner, name: name, scopes: wanted, days: expiresIn)
             try await store.create(token, hash: Secrets.hash(text))
+            try await common.note("token create", token.id, in: store)
             let fields: [String: JSONValue] = [
                 "id": .string(token.id), "token": .string(text), "user_id": .string(owner.id),
                 "user": .string(owner.name),
@@ -173,7 +184,7 @@ struct Token: AsyncParsableCommand {
         var json = false
 
         func run() async throws {
-            let store = try await ControlPlaneService.openStore(try common.load().database)
+            let store = try await common.openStore()
             let tokens = try await store.tokens(of: try await Token.owner(user, store).id)
             guard !json else {
                 let entries = tokens.map { token in
@@ -195,26 +206,25 @@ struct Token: AsyncParsableCommand {
 
     struct Revoke: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: """
-                Makes a token void, at once for requests; open event streams end within half a minute, with PostgreSQL at \
-                once.
-                """)
+            abstract: "Makes a token void at once; open event streams of it end within a second.")
 
         @OptionGroup var common: CommonOptions
         @Option(help: "Name of the user.")
         var user: String
         @Argument(help: "The token's id, as token list shows it.")
         var id: String
+        @OptionGroup var output: JSONOption
 
         func run() async throws {
-            let store = try await ControlPlaneService.openStore(try common.load().database)
+            let store = try await common.openStore()
             let owner = try await Token.owner(user, store)
             guard try await store.revokeToken(id, of: owner.id, now: Timestamp.now()) else {
                 throw ProgramFailure(
                     .failure, "\"\(user)\" has no valid token \(id); berth-server token list shows all")
             }
             try await ControlPlaneService.announceRevocation(of: id, in: store)
-            ProgramEnvironment.printLine("token \(id) is void")
+            try await common.note("token revoke", id, in: store)
+            try output.say("token \(id) is void", ["id": .string(id), "valid": .bool(false)])
         }
     }
 

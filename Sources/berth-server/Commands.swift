@@ -26,6 +26,32 @@ struct CommonOptions: ParsableArguments {
         }
     }
 
+    /// The database that there is, as it is: a command makes none, and brings none up to date under a server.
+    func openStore() async throws -> Store {
+        let place = try load().database
+        if case .sqlite(let path) = place, !DurableFile.exists(path) {
+            throw ProgramFailure(
+                .failure,
+                "there is no database \(path); --database names another, berth-server migrate makes one")
+        }
+        let store = try await ControlPlaneService.openStore(place, migrates: false)
+        do {
+            try await store.requireUpToDate()
+        } catch let failure as StoreFailure {
+            throw ProgramFailure(.failure, "\(place): \(failure)")
+        }
+        return store
+    }
+
+    /// Keeps that somebody on this machine has changed something, as the API keeps who did.
+    func note(_ action: String, _ object: String, in store: Store) async throws {
+        let variables = ProgramEnvironment.variables()
+        try await store.keep(
+            AuditRecord(
+                at: Timestamp.now(), userID: "", userName: variables["SUDO_USER"] ?? variables["USER"] ?? "root",
+                tokenID: "command", address: "", action: "berth-server \(action)", object: object, status: 200))
+    }
+
     private func read() throws -> (name: String, text: String)? {
         do {
             return (path, String(decoding: try DurableFile.read(path, limit: 1024 * 1024), as: UTF8.self))
@@ -33,6 +59,16 @@ struct CommonOptions: ParsableArguments {
             if failure.isMissing, path == ServerConfiguration.defaultPath { return nil }
             throw ProgramFailure(.configuration, failure.description)
         }
+    }
+}
+
+/// For commands that say in a line what they did.
+struct JSONOption: ParsableArguments {
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
+    func say(_ text: String, _ fields: [String: JSONValue]) throws {
+        ProgramEnvironment.printLine(json ? try JSONCoding.encodePretty(fields) : text)
     }
 }
 
@@ -73,11 +109,14 @@ struct Migrate: AsyncParsableCommand {
         abstract: "Brings the database up to date, as serve does at its start, and says what it is.")
 
     @OptionGroup var common: CommonOptions
+    @OptionGroup var output: JSONOption
 
     func run() async throws {
         let place = try common.load().database
         let steps = try await ControlPlaneService.openStore(place).migrations()
-        ProgramEnvironment.printLine("\(place): up to date, \(steps.count) steps, the last is \"\(steps.last ?? "-")\"")
+        try output.say(
+            "\(place): up to date, \(steps.count) steps, the last is \"\(steps.last ?? "-")\"",
+            ["database": .string("\(place)"), "steps": .array(steps.map { .string($0) })])
     }
 }
 
@@ -92,6 +131,7 @@ struct Backup: AsyncParsableCommand {
     @OptionGroup var common: CommonOptions
     @Argument(help: "The copy; a file that is there already is not overwritten.")
     var file: String
+    @OptionGroup var output: JSONOption
 
     func run() async throws {
         guard case .sqlite(let path) = try common.load().database else {
@@ -111,7 +151,7 @@ struct Backup: AsyncParsableCommand {
             unlink(file)
             throw ProgramFailure(.failure, "the copy \(file) cannot be written: \(error)")
         }
-        ProgramEnvironment.printLine("\(file): a copy of \(path)")
+        try output.say("\(file): a copy of \(path)", ["file": .string(file), "database": .string(path)])
     }
 }
 
@@ -121,15 +161,11 @@ struct CheckConfig: AsyncParsableCommand {
         abstract: "Says everything that is wrong with the configuration, or that it is usable.")
 
     @OptionGroup var common: CommonOptions
+    @OptionGroup var output: JSONOption
 
     func run() async throws {
-        let configuration = try common.load()
-        do {
-            try configuration.database.check()
-        } catch {
-            throw ProgramFailure(.configuration, "database: \(error)")
-        }
-        ProgramEnvironment.printLine("\(common.path): usable")
+        try common.load().check()
+        try output.say("\(common.path): usable", ["file": .string(common.path), "usable": .bool(true)])
     }
 }
 

@@ -131,12 +131,29 @@ import WebSocketTransport
             entries.map { $0["status"]?.number } == [400, 200, 202]
                 && entries.allSatisfy { $0["username"]?.text == "admin" && $0["token_id"]?.text?.isEmpty == false },
             "\(entries)")
+        #expect(entries[2]["object"]?.text == id, "what it has made: \(entries[2])")
         #expect(entries[1]["object"]?.text == id && entries[1]["action"]?.text == "DELETE /api/containers/{id}")
         #expect(entries[1]["address"]?.text == "203.0.113.5", "the proxy's word, not the client's: \(entries[1])")
         let first = try #require(entries.last?["number"]?.number)
         let page = try await client.call(.GET, "/api/audit?limit=1&before=\(first + 1)")
         #expect(page.body["count"] == .integer(1) && page.body["entries"] == .array([entries[2]]))
         #expect(try await client.call(.GET, "/api/audit?limit=0").status == 400)
+        let token = try await client.call(.POST, "/api/tokens", #"{"scopes":["read"]}"#)
+        let agent = try await client.call(.POST, "/api/agents/register", #"{"name":"one"}"#)
+        let command = try await RunningProgram.run(
+            try TestEnvironment.binary("berth-server"),
+            ["user", "set-tier", "--name", "admin", "--tier", "pro"] + controlPlane.databaseFlag)
+        #expect(command.status == 0, "\(command)")
+        let later = try await client.call(.GET, "/api/audit?limit=3").body["entries"]
+        guard case .array(let newest)? = later else {
+            Issue.record("\(String(describing: later))")
+            return
+        }
+        #expect(
+            newest.map { $0["object"]?.text } == [
+                "admin pro", agent.text("id").map { "agent:\($0)" }, token.text("id"),
+            ], "\(newest)")
+        #expect(newest[0]["action"]?.text == "berth-server user set-tier" && newest[0]["token_id"]?.text == "command")
         #expect(try await client.call(.GET, "/api/audit?user=nobody").body["count"] == .integer(0))
         try await controlPlane.stop()
     }
@@ -209,6 +226,98 @@ import WebSocketTransport
             #expect(start.duration(to: .now) < .seconds(5))
         }
         #expect(closure.code == 4401, "\(closure)")
+        try await controlPlane.stop()
+    }
+
+    @Test func `no text of a token is in the database`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let admin = await controlPlane.client()
+        let made = try await admin.call(.POST, "/api/tokens", #"{"scopes":["read"]}"#)
+        let agent = try await admin.call(.POST, "/api/agents/register", #"{"name":"one"}"#)
+        let texts = [admin.token, try #require(made.text("token")), try #require(agent.text("token"))]
+        #expect(try await APIClient(port: admin.port, token: texts[1]).call(.GET, "/api/profile").status == 200)
+        // The database, its log, and whatever else is beside it but the file that the first one was written to.
+        for file in try FileManager.default.contentsOfDirectory(atPath: controlPlane.folder.path)
+        where file != "admin-token" {
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: controlPlane.folder.file(file)))
+            for text in texts {
+                #expect(bytes.range(of: Data(text.dropFirst(12).utf8)) == nil, "\(file)")
+            }
+        }
+        try await controlPlane.stop()
+    }
+
+    @Test func `a token that another program revokes ends its event streams as well`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let admin = await controlPlane.client()
+        let made = try await admin.call(.POST, "/api/tokens", #"{"name":"t","scopes":["read"]}"#)
+        let (id, text) = (try #require(made.text("id")), try #require(made.text("token")))
+        let url = try #require(RemoteURL("ws://127.0.0.1:\(admin.port)/ws/events"))
+        let connection = try await WebSocketClient.connect(
+            to: url, headers: ["Authorization": "Bearer \(text)"], group: TestEnvironment.group)
+        let closure = try await connection.run { messages, _ in
+            var iterator = messages.makeAsyncIterator()
+            _ = try await iterator.next()
+            let revoked = try await RunningProgram.run(
+                try TestEnvironment.binary("berth-server"),
+                ["token", "revoke", "--user", "admin", id] + controlPlane.databaseFlag)
+            #expect(revoked.status == 0, "\(revoked)")
+            let start = ContinuousClock.now
+            while try await iterator.next() != nil {}
+            // Far below the 30 s after which each stream looks by itself.
+            #expect(start.duration(to: .now) < .seconds(10))
+        }
+        #expect(closure.code == 4401, "\(closure)")
+        try await controlPlane.stop()
+    }
+
+    @Test func `a user has so many event streams and no more, and none takes more than a ping`() async throws {
+        let controlPlane = try await TestControlPlane { _ in ["BERTH_EVENT_STREAMS_PER_USER": "2"] }
+        let admin = await controlPlane.client()
+        let other = try await controlPlane.user("ada", tier: "pro")
+        func connect(_ client: APIClient) async throws -> WebSocketConnection {
+            try await WebSocketClient.connect(
+                to: try #require(RemoteURL("ws://127.0.0.1:\(client.port)/ws/events")),
+                headers: ["Authorization": "Bearer \(client.token)"], group: TestEnvironment.group)
+        }
+        let flood = String(repeating: "x", count: 5000)
+        let closures = try await withThrowingTaskGroup(of: WebSocketClosure.self) { group in
+            let (opened, ready) = AsyncStream.makeStream(of: Void.self)
+            let (full, release) = AsyncStream.makeStream(of: Void.self)
+            for _ in 1...2 {
+                let connection = try await connect(admin)
+                group.addTask {
+                    try await connection.run { messages, writer in
+                        var iterator = messages.makeAsyncIterator()
+                        _ = try await iterator.next()
+                        ready.yield()
+                        for await _ in full { break }
+                        try await writer.send(flood)
+                        while try await iterator.next() != nil {}
+                    }
+                }
+            }
+            var waiting = opened.makeAsyncIterator()
+            for _ in 1...2 { await waiting.next() }
+            do {
+                _ = try await connect(admin)
+                Issue.record("a third stream")
+            } catch ConnectError.refused(let status, let retryAfter, _) {
+                #expect(status == 429 && retryAfter == 30)
+            }
+            // Another user is no worse off.
+            let theirs = try await connect(other)
+            _ = try await theirs.run { _, writer in await writer.close() }
+            release.finish()
+            return try await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(closures.map(\.code) == [1009, 1009], "\(closures)")
+        // What has ended makes room.
+        try await untilTrue("a new one is let in", within: 10) {
+            guard let again = try? await connect(admin) else { return false }
+            _ = try await again.run { _, writer in await writer.close() }
+            return true
+        }
         try await controlPlane.stop()
     }
 

@@ -160,6 +160,41 @@ import Testing
         try await controlPlane.stop()
     }
 
+    @Test func `a command makes no database, and brings none up to date under a server`() async throws {
+        let folder = try TemporaryFolder()
+        let nowhere = folder.file("typo")
+        for arguments in [["user", "create", "--name", "x"], ["user", "list"], ["token", "list", "--user", "x"]] {
+            let result = try await server(arguments + ["--database", "sqlite:\(nowhere)"])
+            #expect(result.status == 1 && result.output.contains("there is no database \(nowhere)"), "\(result)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: nowhere))
+        // A database of before all steps.
+        let old = folder.file("old")
+        #expect(FileManager.default.createFile(atPath: old, contents: nil))
+        let list = try await server(["user", "list", "--database", "sqlite:\(old)"])
+        #expect(list.status == 1 && list.output.contains("berth-server migrate"), "\(list)")
+        let migrated = try await server(["migrate", "--json", "--database", "sqlite:\(old)"])
+        let fields = try JSONCoding.decode(JSONValue.self, from: migrated.output)
+        #expect(migrated.status == 0 && fields["steps"] != nil, "\(migrated)")
+        #expect(try await server(["user", "list", "--database", "sqlite:\(old)"]).status == 0)
+    }
+
+    @Test func `check-config finds what serve would end with`() async throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("server.json")
+        func check(_ settings: String) async throws -> (status: Int32, output: String) {
+            try settings.write(toFile: path, atomically: true, encoding: .utf8)
+            return try await server(["check-config", "--config", path])
+        }
+        let database = #""database":"sqlite:\#(folder.file("db"))""#
+        #expect(try await check(#"{"server":{\#(database)}}"#).status == 0)
+        let missing = try await check(
+            #"{"server":{\#(database),"tls_certificate":"/none.crt","tls_key":"/none.key"}}"#)
+        #expect(missing.status == 78 && missing.output.contains("/none.crt"), "\(missing)")
+        #expect(try await check(#"{"server":{"listne":"x"}}"#).status == 78)
+        #expect(!FileManager.default.fileExists(atPath: folder.file("db")), "it only looks")
+    }
+
     @Test func `tokens and tiers are changed while the server runs`() async throws {
         let controlPlane = try await TestControlPlane()
         let server = try TestEnvironment.binary("berth-server")

@@ -203,7 +203,29 @@ import WebSocketTransport
             ("write", .PATCH, "/api/containers/none", "{}", 404), ("write", .DELETE, "/api/containers/none", nil, 404),
             ("agent", .POST, "/api/agents/register", #"{"name":"x"}"#, 201),
             ("admin", .GET, "/api/audit", nil, 200),
+            ("read", .GET, "/api/containers/none/explain", nil, 404),
+            ("read", .GET, "/api/containers/none/history", nil, 404),
+            ("write", .POST, "/api/containers/none/restore", nil, 404),
+            ("write", .POST, "/api/containers/none/keepalive", "{}", 404),
+            ("write", .POST, "/api/containers/none/mfa-lock", nil, 404),
+            ("write", .POST, "/api/containers/none/mfa-unlock", "{}", 404),
+            ("write", .PATCH, "/api/containers/none/settings", "{}", 404),
+            ("read", .GET, "/api/agents/none", nil, 404), ("read", .GET, "/api/agents/none/status", nil, 404),
+            ("write", .PATCH, "/api/agents/none", "{}", 404), ("write", .DELETE, "/api/agents/none", nil, 404),
+            ("agent", .POST, "/api/agents", #"{"name":"y"}"#, 201), ("read", .GET, "/api/tokens", nil, 200),
+            ("write", .DELETE, "/api/tokens/none", nil, 404), ("read", .GET, "/api/security/mfa", nil, 200),
+            ("write", .POST, "/api/security/mfa", nil, 201),
+            ("write", .POST, "/api/security/mfa/verify", "{}", 400), ("read", .GET, "/api/images", nil, 200),
+            ("read", .GET, "/api/roles", nil, 200),
         ]
+        // A route that is new must be in the list.
+        let known = Set(calls.map { "\($0.1) \($0.2.replacing("/none", with: "/{id}"))" })
+        let open = [
+            "GET /health", "GET /api/version", "GET /openapi.json", "GET /api/profile", "GET /api/tokens/validate",
+            // With the one that it may give at most, and with a code.
+            "POST /api/tokens", "DELETE /api/security/mfa",
+        ]
+        #expect(OpenAPICheck.operations.subtracting(known).subtracting(open) == [], "sockets are below")
         for scope in ["read", "write", "agent"] {
             let made = try await admin.call(.POST, "/api/tokens", #"{"scopes":["\#(scope)"]}"#)
             let client = APIClient(port: admin.port, token: try #require(made.text("token")))
@@ -217,6 +239,16 @@ import WebSocketTransport
                 #expect(answer.text("message")?.contains("\"\(needed)\"") == true, "\(scope), \(method) \(path)")
             }
             #expect(try await client.call(.GET, "/api/profile").status == 200)
+            for path in ["/ws/events", "/api/containers/events"] where scope != "read" {
+                do {
+                    _ = try await WebSocketClient.connect(
+                        to: try #require(RemoteURL("ws://127.0.0.1:\(admin.port)\(path)")),
+                        headers: ["Authorization": "Bearer \(client.token)"], group: TestEnvironment.group)
+                    Issue.record("\(scope) listens at \(path)")
+                } catch ConnectError.refused(let status, _, _) {
+                    #expect(status == 403, "\(scope), \(path)")
+                }
+            }
         }
         try await controlPlane.stop()
     }

@@ -280,6 +280,73 @@ import Testing
         try await stage.controlPlane.stop()
     }
 
+    @Test func `a container that is still set up serves, and its changes are carried out meanwhile`() async throws {
+        let stage = try await Stage(["BERTH_CONFIRM_SECONDS": "5"])
+        let (client, agent) = (stage.client, stage.agent)
+        agent.answers { wanted in
+            var status = ScriptedAgent.done(wanted)
+            if wanted.wish == .running { status.phase = .configuring }
+            return status
+        }
+        let id = try #require(try await client.order(#""name":"dev","role":"node""#).text("db_id"))
+        try await client.untilStatus("configuring", id)
+        let path = "/api/containers/\(id)"
+        let changed = try await client.call(.PATCH, path, #"{"disk_mb":4096}"#)
+        #expect(changed.status == 200 && changed.text("message") == "settings updated", "\(changed)")
+        #expect(changed.body["container"]?["status"]?.text == "configuring")
+        // A start of what serves is nothing new: its set-up is not disturbed.
+        let generation = try #require(agent.wanted(id)?.generation)
+        let started = try await client.call(.POST, path + "/start")
+        #expect(started.status == 200 && started.text("message") == "container started", "\(started)")
+        #expect(started.text("status") == "running")
+        #expect(try await client.container(id).body["generation"] == .integer(generation))
+        try await stage.controlPlane.stop()
+    }
+
+    @Test func `what is on a host that was deleted is shown as it is, changed by nobody, and can be let go of`()
+        async throws
+    {
+        let stage = try await Stage()
+        let (client, agent) = (stage.client, stage.agent)
+        let (id, path) = (try await stage.running("dev"), "/api/containers/")
+        #expect(try await client.call(.DELETE, "/api/agents/\(agent.id)").status == 200)
+        let entry = try await client.container(id)
+        #expect(entry.text("message") == "its host was deleted; what is shown is the last that was known", "\(entry)")
+        #expect(try await client.entries().first { $0["db_id"]?.text == id }?["message"]?.text == entry.text("message"))
+        for (method, act, body) in [(HTTPMethod.POST, "/start", nil), (.POST, "/stop", nil), (.PATCH, "", "{}")]
+            as [(HTTPMethod, String, String?)]
+        {
+            let answer = try await client.call(method, path + id + act, body)
+            #expect(answer.status == 409 && answer.text("error") == "host is gone", "\(method) \(act): \(answer)")
+        }
+        let deleted = try await client.call(.DELETE, path + id)
+        #expect(deleted.status == 200 && deleted.text("message") == "container deleted", "\(deleted)")
+        #expect(deleted.body["warnings"]?.items == [.string("its host was deleted: what is on it stays there")])
+        #expect(try await client.container(id).status == 404)
+        try await stage.controlPlane.stop()
+    }
+
+    @Test func `who has a tier without sessions by now starts what had an end, and it has none any more`() async throws
+    {
+        let controlPlane = try await TestControlPlane { _ in ["BERTH_SESSION_SECONDS": "1"] }
+        let client = try await controlPlane.user("ada", tier: "free")
+        let agent = try await ScriptedAgent(of: client)
+        try await agent.connect()
+        let id = try await client.create("dev")
+        try await client.untilStatus("stopped", id)
+        #expect(try await client.call(.POST, "/api/containers/\(id)/start").status == 403)
+        let command = try await RunningProgram.run(
+            try TestEnvironment.binary("berth-server"),
+            ["user", "set-tier", "--name", "ada", "--tier", "pro"] + controlPlane.databaseFlag)
+        #expect(command.status == 0, "\(command)")
+        let started = try await client.call(.POST, "/api/containers/\(id)/start")
+        #expect(started.status == 200, "\(started)")
+        #expect(agent.wanted(id)?.spec.expiresAt == nil)
+        let entry = try await client.container(id).body
+        #expect(entry["expires_at"] == nil && entry["session_limit_seconds"] == nil, "\(entry)")
+        try await controlPlane.stop()
+    }
+
     @Test func `a stop is told by its event where there is no host, too`() async throws {
         let controlPlane = try await TestControlPlane()
         let client = await controlPlane.client()

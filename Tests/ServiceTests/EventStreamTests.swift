@@ -34,6 +34,80 @@ import Testing
         return opcodes
     }
 
+    /// Its handlers know it when this returns.
+    private func setWritable(_ isWritable: Bool, _ channel: NIOAsyncTestingChannel) async throws {
+        try await channel.testingEventLoop.executeInContext {
+            channel.isWritable = isWritable
+            channel.pipeline.fireChannelWritabilityChanged()
+        }
+    }
+
+    private func drained(_ hub: EventHub, _ id: Int) async -> (events: Int, missed: Int?) {
+        let deliveries = await hub.drain(id)
+        let missed = deliveries.compactMap { if case .lagged(let missed) = $0 { missed } else { nil as Int? } }
+        return (deliveries.count - missed.count, missed.first)
+    }
+
+    @Test func `who does not read is told how many events they missed, and nobody else misses any`() async throws {
+        let hub = EventHub()
+        let (deaf, _, _) = await hub.subscribe(user: "u1", after: nil)
+        let (quick, _, _) = await hub.subscribe(user: "u1", after: nil)
+        for number in 0..<300 {
+            await hub.publish("container_updated", to: "u1", .integer(number))
+            let got = await drained(hub, quick)
+            #expect(got.events == 1 && got.missed == nil)
+        }
+        let late = await drained(hub, deaf)
+        #expect(late.events == 256 && late.missed == 44)
+        // From then on it is as good as any.
+        await hub.publish("container_updated", to: "u1", .integer(300))
+        let next = await drained(hub, deaf)
+        #expect(next.events == 1 && next.missed == nil)
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func `after what it missed a stream goes on with a new list`() async throws {
+        let database = try await TestDatabase(.sqlite)
+        let stream = try await stream(try await database.open())
+        let channel = NIOAsyncTestingChannel()
+        try await channel.connect(to: try SocketAddress(ipAddress: "127.0.0.1", port: 1)).get()
+        let connection = try await channel.testingEventLoop.executeInContext {
+            try WebSocketConnection(upgrading: channel, role: .server, limits: EventStream.limits, subprotocol: nil)
+        }
+        async let ended: Void = stream.run(connection)
+        func next() async throws -> JSONValue {
+            let frame = try await channel.waitForOutboundWrite(as: WebSocketFrame.self)
+            return try JSONCoding.decode(JSONValue.self, from: String(buffer: frame.unmaskedData))
+        }
+        #expect(try await next()["type"]?.text == "list")
+        // Its writer waits for a channel that takes nothing, as that of a client which does not read.
+        try await setWritable(false, channel)
+        for number in 0..<400 { await stream.hub.publish("container_updated", to: "u1", .integer(number)) }
+        try await setWritable(true, channel)
+        var seen: [String] = []
+        var missed = 0
+        while seen.last != "list" {
+            let event = try await next()
+            seen.append(try #require(event["type"]?.text))
+            if case .integer(let count)? = event["data"]?["missed"] { missed += count }
+        }
+        #expect(seen.suffix(2) == ["lagged", "list"], "\(seen.count)")
+        #expect(seen.count { $0 == "container_updated" } + missed == 400)
+        _ = try? await channel.finish()
+        await ended
+    }
+
+    @Test func `what a host says of its load does not push out what can be replayed`() async throws {
+        let hub = EventHub()
+        await hub.publish("container_updated", to: "u1", .integer(0))
+        let start = await hub.lastSequence
+        await hub.publish("container_updated", to: "u1", .integer(1))
+        for number in 0..<10_000 { await hub.publish("agent_stats", to: "u2", .integer(number)) }
+        let (id, _, isReplayed) = await hub.subscribe(user: "u1", after: start)
+        let replayed = await drained(hub, id)
+        #expect(isReplayed && replayed.events == 1)
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func `a stream is pinged every 30 s, and ends when its listener has said nothing for 75 s`() async throws {
         let database = try await TestDatabase(.sqlite)

@@ -1,9 +1,10 @@
 import BerthModel
 import ControlPlane
 import ControlPlaneCore
-import ControlPlaneStore
 import Foundation
 import Testing
+
+@testable import ControlPlaneStore
 
 /// A store with one user, and shorthands.
 private struct ContractWorld {
@@ -47,7 +48,32 @@ private struct ContractWorld {
 
 /// What every store must do.
 @Suite struct StoreContract {
-    @Test(arguments: DatabaseKind.allCases) func `commits are synchronous`(_ kind: DatabaseKind) async throws {
+    @Test(arguments: DatabaseKind.allCases) func `a commit waits for the disk, also after one that need not`(
+        _ kind: DatabaseKind
+    ) async throws {
+        let world = try await ContractWorld(kind)
+        func setting() async throws -> String? {
+            try await world.store.database.write { database in
+                switch kind {
+                case .sqlite: try database.value(Int.self, "PRAGMA synchronous").map(String.init)
+                case .postgres: try database.value(String.self, "SELECT current_setting('synchronous_commit')")
+                }
+            }
+        }
+        // FULL, and on.
+        let expected = kind == .sqlite ? "2" : "on"
+        #expect(try await setting() == expected)
+        _ = try await world.store.database.write(.soon) { try $0.execute("UPDATE account SET email = ''") }
+        #expect(try await setting() == expected)
+        await #expect(throws: (any Error).self) {
+            _ = try await world.store.database.write(.soon) { try $0.execute("UPDATE nothing SET nowhere = 1") }
+        }
+        #expect(try await setting() == expected)
+    }
+
+    @Test(arguments: DatabaseKind.allCases) func `what is committed is there for whoever opens the store next`(
+        _ kind: DatabaseKind
+    ) async throws {
         let world = try await ContractWorld(kind)
         #expect(try await world.store.create(world.user, now: 1) == .created)
         #expect(
@@ -104,7 +130,7 @@ private struct ContractWorld {
         #expect(try await world.store.revokeToken("t", of: "u1", now: 50))
         #expect(try await world.store.authenticate(hash: "h", now: 50) == nil)
         #expect(try await world.store.authenticate(hash: "hash-a1", now: 50)?.token.agent == agent.id)
-        try await world.store.deleteAgent(agent.id, now: 50)
+        #expect(try await world.store.deleteAgent(agent.id, now: 50) == .changed(agent))
         #expect(try await world.store.authenticate(hash: "hash-a1", now: 50) == nil)
         #expect(try await world.store.agent(agent.id) == nil)
     }

@@ -1,8 +1,9 @@
 import BerthModel
 import ControlPlaneCore
-import ControlPlaneStore
 import Foundation
 import Testing
+
+@testable import ControlPlaneStore
 
 /// A store with one user, and shorthands.
 private struct LifetimeWorld {
@@ -117,11 +118,49 @@ private struct LifetimeWorld {
         let host = try await world.agent("host")
         let (placed, unplaced) = (try await world.create("placed", on: host), try await world.create("unplaced"))
         for id in [placed, unplaced] { try await world.delete(id, at: 10) }
-        try await world.store.deleteAgent(host, now: 11)
+        guard case .changed = try await world.store.deleteAgent(host, now: 11) else {
+            Issue.record("not deleted")
+            return
+        }
+        #expect(try await world.store.deleteAgent(host, now: 12) == .notFound)
         #expect(try await world.store.restore("placed", of: world.user.id, limit: 3, now: 12) == .hostIsGone)
         #expect(try await world.store.beginPurges(deletedBefore: 10, now: 120).agents.isEmpty)
         #expect(try await world.store.deletedContainers(of: world.user.id).isEmpty)
         #expect(try await world.store.nextMoment(after: 120, retention: 100) == nil)
+    }
+
+    @Test(arguments: DatabaseKind.allCases)
+    func `of what nothing is left no secret stays, and after a time not even the row`(_ kind: DatabaseKind)
+        async throws
+    {
+        let world = try await LifetimeWorld(kind)
+        let host = try await world.agent("host")
+        for id in ["placed", "unplaced"] {
+            let made = try await world.create(id, on: id == "placed" ? host : nil)
+            _ = try await world.store.change(made, now: 1) { $0.spec.environment = ["PASSWORD": "hunter2"] }
+            try await world.delete(made, at: 10)
+        }
+        func kept() async throws -> [String] {
+            try await world.store.database.read { try $0.values(String.self, "SELECT spec FROM container") }
+        }
+        #expect(try await kept().allSatisfy { $0.contains("hunter2") }, "it can still be restored")
+        #expect(try await world.store.beginPurges(deletedBefore: 10, now: 120).agents == [host])
+        #expect(try await kept().count { $0.contains("hunter2") } == 1, "what never had a host has nothing to wait for")
+        let state = try await world.store.desiredState(of: host)
+        let wanted = try #require(state.workloads[WorkloadID(validated: "placed")])
+        var status = WorkloadStatus(
+            workload: wanted.id, generation: wanted.generation, observedGeneration: wanted.generation, phase: .removed)
+        status.isPurged = true
+        _ = try await world.store.record([status], from: host, now: 130)
+        #expect(try await kept().count == 2)
+        #expect(try await kept().allSatisfy { !$0.contains("hunter2") })
+        // A tombstone for hosts that come back with an older state.
+        #expect(try await world.store.changes(of: host, after: .none).1.map(\.wish) == [.removed])
+
+        #expect(try await world.store.forgetContainers(purgedBefore: 125) == 1)
+        #expect(try await world.store.forgetContainers(purgedBefore: 130) == 1)
+        #expect(try await kept().isEmpty)
+        #expect(try await world.store.forgetContainers(purgedBefore: 1000) == 0)
     }
 
     @Test(arguments: DatabaseKind.allCases) func `sessions end in their order, and only of what is wanted running`(
@@ -172,6 +211,21 @@ private struct LifetimeWorld {
             return
         }
         #expect(ended.isLocked && ended.wish == .stopped)
+        // Nor can its host be taken away from it.
+        let host = try await world.agent("host")
+        let two = try await world.create("two", on: host)
+        #expect(try await world.store.setLock(true, container: two))
+        #expect(try await world.store.deleteAgent(host, now: 70) == .containerLocked)
+        #expect(try await world.store.setLock(false, container: two))
+        #expect(try await world.store.setLock(true, agent: host))
+        #expect(try await world.store.deleteAgent(host, now: 70) == .locked)
+        #expect(try await world.store.update(host, name: "x", details: nil, tags: nil) == .locked)
+        #expect(try await world.store.setLock(false, agent: host))
+        guard case .changed(let named) = try await world.store.update(host, name: "x", details: nil, tags: nil) else {
+            Issue.record("not changed")
+            return
+        }
+        #expect(named.name == "x" && named.details == "")
         #expect(try await world.store.setLock(false, container: one))
         #expect(try await world.store.setLock(true, container: one))
         // The operator can, for who has lost it.

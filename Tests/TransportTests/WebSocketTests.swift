@@ -25,13 +25,14 @@ final class EchoServer: Sendable {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let negotiated = try WebSocketUpgradeGate<Void, Void>.install(
-                        on: channel, limits: limits, headTimeout: headTimeout,
+                        on: channel, headTimeout: headTimeout,
                         authorize: { head, _ in
                             // The decision takes a while, as a look into a store does.
                             try? await Task.sleep(for: .milliseconds(30))
                             switch head.uri {
                             case "/echo":
-                                return .accept(subprotocol: head.headers.first(name: "Sec-WebSocket-Protocol"), ())
+                                return .accept(
+                                    subprotocol: head.headers.first(name: "Sec-WebSocket-Protocol"), limits, ())
                             case "/no":
                                 return .refuse(status: .unauthorized, headers: [:], body: #"{"error":"unauthorized"}"#)
                             default: return .plainHTTP

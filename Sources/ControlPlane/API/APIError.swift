@@ -14,10 +14,17 @@ struct APIError: Error, HTTPResponseError {
     var fields: [String: JSONValue]
     var headers = HTTPFields()
 
-    init(_ status: HTTPResponse.Status, _ message: String, _ more: [String: JSONValue] = [:]) {
+    /// - Parameter retryAfter: seconds after which the same may succeed.
+    init(
+        _ status: HTTPResponse.Status, _ message: String, _ more: [String: JSONValue] = [:], retryAfter: Int? = nil
+    ) {
         self.status = status
         fields = more
         fields["error"] = .string(message)
+        if let retryAfter {
+            fields["retry_after"] = .integer(retryAfter)
+            headers[.retryAfter] = String(retryAfter)
+        }
     }
 
     static let unauthorized: APIError = {
@@ -31,6 +38,12 @@ struct APIError: Error, HTTPResponseError {
         error.headers[.connection] = "Upgrade"
         return error
     }()
+    /// - Parameter allowed: the methods that there are, with commas between.
+    static func methodNotAllowed(_ allowed: String) -> APIError {
+        var error = APIError(.methodNotAllowed, "method not allowed", ["allowed": .string(allowed)])
+        error.headers[.allow] = allowed
+        return error
+    }
     static let containerNotFound = APIError(.notFound, "container not found")
     /// - Parameter what: `container` or `agent`.
     static func locked(_ what: String) -> APIError {
@@ -45,12 +58,11 @@ struct APIError: Error, HTTPResponseError {
         error.headers = verdict.headers
         return error
     }
-    static let storeUnavailable: APIError = {
-        var error = APIError(.serviceUnavailable, "the store does not answer")
-        error.headers[.retryAfter] = "5"
-        return error
-    }()
+    static let storeUnavailable = APIError(.serviceUnavailable, "the store does not answer", retryAfter: 5)
     static let ambiguousID = APIError(.conflict, "the id is a prefix of more than one; give more of it")
+    static let hostIsGone = APIError(
+        .conflict, "host is gone",
+        ["message": .string("the agent was deleted; the container's data is on its host")])
     static let agentNotFound = APIError(.notFound, "agent not found")
 
     static func scopeMissing(_ scope: String) -> APIError {
@@ -76,7 +88,7 @@ struct APIError: Error, HTTPResponseError {
 
 extension Response {
     static func json(_ value: JSONValue, status: HTTPResponse.Status = .ok) -> Response {
-        json(ByteBuffer(bytes: (try? JSONCoding.encode(value)) ?? .init()), status: status)
+        json(ByteBuffer(bytes: value.json), status: status)
     }
 
     /// - Parameter text: JSON already.

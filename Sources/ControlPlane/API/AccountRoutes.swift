@@ -71,6 +71,7 @@ struct AccountRoutes: Sendable {
             token.expiresAt = min(token.expiresAt ?? end, end)
         }
         try await store.create(token, hash: Secrets.hash(text))
+        AuditNote.current?.concerns(token.id)
         guard case .object(var fields) = Self.present(token) else {
             throw APIError(.internalServerError, "internal error")
         }

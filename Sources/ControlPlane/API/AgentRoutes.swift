@@ -28,15 +28,17 @@ struct AgentRoutes: Sendable {
         let caller = try context.caller
         try caller.require(.agent)
         var body = try await BodyReader(request)
-        guard let name = try body.text("name"), (1...64).contains(name.utf8.count) else {
-            throw APIError.badField("name", "nothing", expected: "1 to 64 bytes of text")
+        guard let name = try Self.name(&body) else {
+            throw APIError.badField("name", "nothing", expected: Self.nameLength)
         }
         let now = Timestamp.now()
         let id = AgentID(validated: Secrets.newUUID())
         let host = HostDescription(
-            hostname: try body.text("hostname") ?? "", os: try body.text("os") ?? "linux",
-            arch: try body.text("arch") ?? "",
-            distro: try body.text("distro") ?? "")
+            hostname: try Self.text("hostname", most: 255, &body) ?? "",
+            os: try Self.text("os", most: 64, &body) ?? "linux", arch: try Self.text("arch", most: 64, &body) ?? "",
+            distro: try Self.text("distro", most: 200, &body) ?? "")
+        // Of terminals, which are not there yet: taken as existing agents send it.
+        _ = try Self.text("shell", most: 255, &body)
         let agent = AgentRecord(
             id: id, userID: caller.user.id, name: name, details: try Self.details(&body) ?? "",
             tags: try Self.tags(&body) ?? [], isShared: caller.user.isAdmin, host: host.bounded(), createdAt: now,
@@ -46,14 +48,29 @@ struct AgentRoutes: Sendable {
             id: Secrets.newUUID(), userID: caller.user.id, name: "agent \(name)", prefix: String(text.prefix(12)),
             scopes: [.agent], agent: id, createdAt: now)
         try await store.register(agent, token: token, hash: Secrets.hash(text))
+        AuditNote.current?.concerns("agent:\(id)")
         return .json(
             .object(["id": .string(id.text), "name": .string(name), "token": .string(text)]), status: .created)
     }
 
+    private static let nameLength = "1 to 64 bytes of text"
+
+    private static func name(_ body: inout BodyReader) throws -> String? {
+        guard let name = try body.text("name", expected: nameLength) else { return nil }
+        guard (1...64).contains(name.utf8.count) else {
+            throw APIError.badField("name", "\(name.utf8.count) bytes", expected: nameLength)
+        }
+        return name
+    }
+
     private static func details(_ body: inout BodyReader) throws -> String? {
-        let text = try body.text("description")
-        if let text, text.utf8.count > 2000 {
-            throw APIError.badField("description", "\(text.utf8.count) bytes", expected: "at most 2000 bytes of text")
+        try text("description", most: 2000, &body)
+    }
+
+    private static func text(_ field: String, most: Int, _ body: inout BodyReader) throws -> String? {
+        let text = try body.text(field)
+        if let text, text.utf8.count > most {
+            throw APIError.badField(field, "\(text.utf8.count) bytes", expected: "at most \(most) bytes of text")
         }
         return text
     }
@@ -98,16 +115,10 @@ struct AgentRoutes: Sendable {
         let caller = try context.caller
         try caller.require(.write)
         let agent = try await owned(try id(context), by: caller)
-        if agent.isLocked { throw APIError.locked("agent") }
         var body = try await BodyReader(request)
-        let name = try body.text("name")
-        if let name, !(1...64).contains(name.utf8.count) {
-            throw APIError.badField("name", "\(name.utf8.count) bytes", expected: "1 to 64 bytes of text")
-        }
-        guard
-            let changed = try await store.update(
-                agent.id, name: name, details: try Self.details(&body), tags: try Self.tags(&body))
-        else { throw APIError.agentNotFound }
+        let changed = try Self.changed(
+            try await store.update(
+                agent.id, name: try Self.name(&body), details: try Self.details(&body), tags: try Self.tags(&body)))
         // Something may have waited for a host with these labels.
         if changed.tags != agent.tags || changed.name != agent.name { await gateway.board.post(.placementWanted) }
         return .json(await present(changed))
@@ -174,8 +185,7 @@ struct AgentRoutes: Sendable {
 
     /// Its token is void before anything else happens; its workloads keep running on its host.
     func delete(_ agent: AgentRecord) async throws -> Response {
-        if agent.isLocked { throw APIError.locked("agent") }
-        try await store.deleteAgent(agent.id, now: Timestamp.now())
+        _ = try Self.changed(try await store.deleteAgent(agent.id, now: Timestamp.now()))
         await gateway.disconnect(agent.id, .init(code: .deleted, reason: "deleted by its owner"))
         return .json(
             .object([
@@ -183,6 +193,15 @@ struct AgentRoutes: Sendable {
                 "db_id": .string(agent.id.text),
                 "name": .string(agent.name),
             ]))
+    }
+
+    private static func changed(_ change: Store.AgentChange) throws -> AgentRecord {
+        switch change {
+        case .changed(let agent): return agent
+        case .notFound: throw APIError.agentNotFound
+        case .locked: throw APIError.locked("agent")
+        case .containerLocked: throw APIError.locked("a container on the agent")
+        }
     }
 
     private func id(_ context: APIContext) throws -> AgentID {

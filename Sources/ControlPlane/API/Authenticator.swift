@@ -29,6 +29,6 @@ struct Authenticator: Sendable {
                     createdAt: now, expiresAt: identity.expiresAt))
         }
         return try await store.authenticate(hash: Secrets.hash(text), now: Timestamp.now())
-            .map { Caller(user: $0.user, token: $0.token) }
+            .map { Caller(user: $0.user, token: $0.token, version: $0.version) }
     }
 }

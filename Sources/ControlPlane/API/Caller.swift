@@ -10,6 +10,8 @@ import ServiceRuntime
 struct Caller: Sendable {
     var user: UserRecord
     var token: TokenRecord
+    /// Of the store when the token was looked up; nil where it is not known.
+    var version: StoreVersion?
 
     /// A token with `admin` may do everything that its user may.
     func require(_ scope: Scope) throws {
@@ -85,9 +87,12 @@ struct Authentication: RouterMiddleware {
 enum BearerToken {
     static func text(of header: String?) -> String? {
         guard let header, header.utf8.count <= 20_000 else { return nil }
-        let parts = header.split(separator: " ", omittingEmptySubsequences: true)
-        guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
-        return String(parts[1])
+        // By bytes: a token is long, and looked at with each request.
+        let parts = header.utf8.split(separator: UInt8(ascii: " "))
+        guard parts.count == 2, parts[0].count == 6, String(Substring(parts[0])).lowercased() == "bearer" else {
+            return nil
+        }
+        return String(Substring(parts[1]))
     }
 
     /// Of a WebSocket handshake: the header; for clients that can do no better the query or the subprotocol

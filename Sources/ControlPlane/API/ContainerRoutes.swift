@@ -51,12 +51,13 @@ struct ContainerRoutes: Sendable {
         var order = ContainerService.CreateOrder(
             name: try body.text("name").flatMap { $0.isEmpty ? nil : $0 }, image: image,
             customImage: try body.text("custom_image"), role: try body.text("role") ?? "",
-            resources: try Self.resources(&body), environment: try body.table("environment") ?? [:],
-            labels: try body.table("labels") ?? [:], command: try body.texts("command"),
-            runtime: try body.text("runtime"), idempotencyKey: try body.text("idempotency_key"))
+            resources: try Self.resources(&body), environment: try Self.environment(&body),
+            labels: try Self.labels(&body), command: try body.texts("command"), runtime: try body.text("runtime"),
+            idempotencyKey: try body.text("idempotency_key"))
         if let runtime = order.runtime, ![RuntimeChoice.gvisor, RuntimeChoice.runc].contains(runtime) {
             throw APIError.badField("runtime", "\"\(runtime.prefix(80))\"", expected: "gvisor or runc")
         }
+        try Self.checkLength(order)
         if let text = try body.text("agent") { order.hosts = try Self.hosts(text) }
         order.idempotencyKey = order.idempotencyKey ?? HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
         if let key = order.idempotencyKey, !(1...255).contains(key.utf8.count) {
@@ -76,13 +77,12 @@ struct ContainerRoutes: Sendable {
 
         let container = try await service.create(order, for: caller.user)
         var fields: [String: JSONValue] = [
-            "id": .string(container.id.text), "db_id": .string(container.id.text), "user_id": .string(container.userID),
+            "id": .string(container.presentedID), "db_id": .string(container.id.text),
+            "user_id": .string(container.userID),
             "name": .string(container.spec.name), "image": .string(container.image), "role": .string(container.role),
             "status": .string(container.status.rawValue),
             "created_at": .string(Timestamp.text(seconds: container.createdAt)), "async": .bool(true),
-            "message": .string(
-                container.placement.map { "Container will be created once there is a host: \($0)" }
-                    ?? "Container is being created. This may take a moment if the image needs to be pulled."),
+            "message": .string(Self.message(container)),
             "resources": Presentation.resources(container),
         ]
         if let end = container.spec.expiresAt {
@@ -91,6 +91,13 @@ struct ContainerRoutes: Sendable {
         }
         if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
         return .json(.object(fields), status: .accepted)
+    }
+
+    /// - Parameter container: a new one, or the one of before that an idempotency key stands for.
+    private static func message(_ container: ContainerRecord) -> String {
+        if let reason = container.placement { return "Container will be created once there is a host: \(reason)" }
+        guard container.status == .creating else { return "Container was created before, by the same idempotency key." }
+        return "Container is being created. This may take a moment if the image needs to be pulled."
     }
 
     @Sendable func list(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -104,13 +111,13 @@ struct ContainerRoutes: Sendable {
             return .json(.object(["containers": .array(entries), "count": .integer(entries.count)]))
         }
         let user = caller.user
-        let stamp = store.version().map { version in
+        let stamp = (caller.version ?? store.version()).map { version in
             ListingCache.Stamp(
-                version: version, changes: gateway.changes.count, tier: user.tier, second: Int(Timestamp.now()))
+                version: version.all, changes: gateway.changes.count, tier: user.tier, second: Int(Timestamp.now()))
         }
         return .json(
             try await listings.list(of: user.id, stamp) {
-                ByteBuffer(bytes: try JSONCoding.encode(try await listing(of: user)))
+                ByteBuffer(bytes: try await listing(of: user).json)
             })
     }
 
@@ -118,7 +125,7 @@ struct ContainerRoutes: Sendable {
     func listing(of user: UserRecord) async throws -> JSONValue {
         var entries: [(created: Double, value: JSONValue)] = []
         let containers = try await store.containers(of: user.id)
-        for (container, live) in zip(containers, await gateway.live(containers)) {
+        for (container, live) in zip(containers, try await gateway.live(containers)) {
             entries.append((container.createdAt, present(container, live)))
         }
         for agent in try await store.agents(of: user.id) {
@@ -133,12 +140,18 @@ struct ContainerRoutes: Sendable {
 
     private func present(_ container: ContainerRecord, _ live: AgentGateway.Live) -> JSONValue {
         Presentation.container(
-            container, activity: live.isOnline ? live.activity : nil, progress: live.progress,
-            agentIsOnline: live.isOnline)
+            container, activity: live.host == .online ? live.activity : nil, progress: live.progress, host: live.host)
     }
 
-    private func present(_ container: ContainerRecord) async -> JSONValue {
-        present(container, await gateway.live([container])[0])
+    private func present(_ container: ContainerRecord) async throws -> JSONValue {
+        present(container, try await gateway.live([container])[0])
+    }
+
+    /// Tells its owner's listeners what it is now.
+    func announce(_ id: WorkloadID) async throws {
+        guard let container = try await store.container(id) else { return }
+        await gateway.board.post(
+            .event(user: container.userID, type: "container_updated", data: try await present(container)))
     }
 
     @Sendable func get(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -147,7 +160,7 @@ struct ContainerRoutes: Sendable {
         if let agent = try Self.agentID(context) {
             return .json(await agents.present(try await agents.owned(agent, by: caller)))
         }
-        return .json(await present(try await find(context, caller)))
+        return .json(try await present(try await find(context, caller)))
     }
 
     // MARK: change
@@ -159,10 +172,12 @@ struct ContainerRoutes: Sendable {
             return try await agents.start(try await agents.owned(agent, by: caller))
         }
         let container = try await changeable(context, caller)
-        if let end = container.spec.expiresAt, Timestamp.now() >= end {
+        // Whoever has a tier without sessions by now has no end any more.
+        let hasSessions = caller.user.tier.hasSessions
+        if hasSessions, let end = container.spec.expiresAt, Timestamp.now() >= end {
             throw APIError(.forbidden, "guest session expired")
         }
-        return try await started(try await service.start(container))
+        return try await started(try await service.start(container, keepsEnd: hasSessions))
     }
 
     @Sendable func restore(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -181,11 +196,11 @@ struct ContainerRoutes: Sendable {
 
     private func started(_ outcome: ContainerService.Outcome) async throws -> Response {
         let now = outcome.container
-        guard outcome.isConfirmed else { return await pending(now, "container will be started") }
-        guard now.status == .running else {
+        guard outcome.isConfirmed else { return try await pending(now, "container will be started") }
+        guard now.isUp else {
             throw APIError(
                 .internalServerError, "failed to start container",
-                ["message": .string(Presentation.message(now, agentIsOnline: true) ?? now.status.rawValue)])
+                ["message": .string(Presentation.message(now, host: .online) ?? now.status.rawValue)])
         }
         var fields: [String: JSONValue] = [
             "message": .string("container started"), "id": .string(now.presentedID), "name": .string(now.spec.name),
@@ -207,11 +222,11 @@ struct ContainerRoutes: Sendable {
             return try await agents.stop(try await agents.owned(agent, by: caller))
         }
         let outcome = try await service.stop(try await changeable(context, caller))
-        guard outcome.isConfirmed else { return await pending(outcome.container, "container will be stopped") }
+        guard outcome.isConfirmed else { return try await pending(outcome.container, "container will be stopped") }
         guard outcome.container.status == .stopped else {
             throw APIError(
                 .internalServerError, "failed to stop container",
-                ["message": .string(Presentation.message(outcome.container, agentIsOnline: true) ?? "")])
+                ["message": .string(Presentation.message(outcome.container, host: .online) ?? "")])
         }
         return .json(
             .object([
@@ -226,21 +241,24 @@ struct ContainerRoutes: Sendable {
         if let agent = try Self.agentID(context) {
             return try await agents.delete(try await agents.owned(agent, by: caller))
         }
-        let container = try await changeable(context, caller)
+        let container = try await unlocked(context, caller)
         let outcome = try await service.delete(container)
-        let fields: [String: JSONValue] = [
+        var fields: [String: JSONValue] = [
             "message": .string("container deleted"), "id": .string(container.presentedID),
             "db_id": .string(container.id.text), "name": .string(container.spec.name),
         ]
-        guard outcome.isConfirmed else {
-            var pending = fields
-            let isOnline = await gateway.isOnline(container.agent)
-            pending["message"] = .string(
-                "container deleted; \(isOnline ? "its host is still at it" : "its host will remove it when it reconnects")"
-            )
-            return .json(.object(pending), status: .accepted)
+        guard !outcome.isConfirmed else { return .json(.object(fields)) }
+        let stillToDo: String
+        switch try await gateway.state(of: container.agent) {
+        case .online: stillToDo = "its host is still at it"
+        case .offline: stillToDo = "its host will remove it when it reconnects"
+        case .gone:
+            // All that can be done is done.
+            fields["warnings"] = .array([.string("its host was deleted: what is on it stays there")])
+            return .json(.object(fields))
         }
-        return .json(.object(fields))
+        fields["message"] = .string("container deleted; \(stillToDo)")
+        return .json(.object(fields), status: .accepted)
     }
 
     @Sendable func update(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -262,7 +280,7 @@ struct ContainerRoutes: Sendable {
             before?.startedAt != nil && after?.startedAt != nil
             && (before?.engineContainer != after?.engineContainer || before?.startedAt != after?.startedAt)
         var fields: [String: JSONValue] = [
-            "message": .string("settings updated"), "restarted": .bool(restarted), "container": await present(now),
+            "message": .string("settings updated"), "restarted": .bool(restarted), "container": try await present(now),
         ]
         let warnings = body.warnings + leftBehind(outcome)
         if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
@@ -277,8 +295,8 @@ struct ContainerRoutes: Sendable {
             throw APIError(
                 .internalServerError, "failed to update settings",
                 [
-                    "message": .string(Presentation.message(now, agentIsOnline: true) ?? ""),
-                    "container": await present(now),
+                    "message": .string(Presentation.message(now, host: .online) ?? ""),
+                    "container": try await present(now),
                 ])
         }
         return .json(.object(fields))
@@ -295,10 +313,11 @@ struct ContainerRoutes: Sendable {
         ]
     }
 
-    private func pending(_ container: ContainerRecord, _ what: String) async -> Response {
-        let isOnline = await gateway.isOnline(container.agent)
+    private func pending(_ container: ContainerRecord, _ what: String) async throws -> Response {
+        let host = try await gateway.state(of: container.agent)
+        let isOnline = host == .online
         let why =
-            container.placement ?? Presentation.message(container, agentIsOnline: isOnline)
+            container.placement ?? Presentation.message(container, host: host)
             ?? "this will be applied when the host has answered"
         return .json(
             .object([
@@ -361,8 +380,15 @@ struct ContainerRoutes: Sendable {
         return text
     }
 
-    /// - Throws: 423 where it is locked.
+    /// - Throws: 423 where it is locked; 409 where its agent was deleted, for nobody would carry out the change.
     private func changeable(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {
+        let container = try await unlocked(context, caller)
+        if try await gateway.state(of: container.agent) == .gone { throw APIError.hostIsGone }
+        return container
+    }
+
+    /// - Throws: 423 where it is locked.
+    private func unlocked(_ context: APIContext, _ caller: Caller) async throws -> ContainerRecord {
         let container = try await find(context, caller)
         if container.isLocked { throw APIError.locked("container") }
         return container

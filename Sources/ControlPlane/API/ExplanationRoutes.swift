@@ -21,8 +21,9 @@ extension ContainerRoutes {
             "accepted_generation": .integer(container.observed?.generation ?? 0),
             "observed_generation": .integer(container.observed?.observedGeneration ?? 0),
         ]
-        let isOnline = await gateway.isOnline(container.agent)
-        if let message = Presentation.message(container, agentIsOnline: isOnline) {
+        let host = try await gateway.state(of: container.agent)
+        let isOnline = host == .online
+        if let message = Presentation.message(container, host: host) {
             fields["message"] = .string(message)
         }
         guard let agent = container.agent else { return .json(.object(fields)) }

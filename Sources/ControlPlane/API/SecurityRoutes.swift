@@ -96,6 +96,7 @@ struct SecurityRoutes: Sendable {
             let record = try await containers.find(context, caller)
             if !isLocked { try await useCode(of: request, caller) }
             guard try await store.setLock(isLocked, container: record.id) else { throw notSetUp }
+            try await containers.announce(record.id)
             (id, name, what) = (record.presentedID, record.spec.name, "container")
         }
         return .json(

@@ -1,3 +1,4 @@
+import HTTPTypes
 import Hummingbird
 import HummingbirdCore
 import Logging
@@ -19,7 +20,6 @@ struct ServerChannel: HTTPChannelHandler {
 
     let responder: HTTPChannelHandler.Responder
     let gate: SocketGate
-    let limits: WebSocketLimits
     /// Nil where it speaks HTTP in the clear.
     let certificate: ServerCertificate?
     let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void
@@ -33,7 +33,7 @@ struct ServerChannel: HTTPChannelHandler {
                 try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: certificate.current))
             }
             let negotiated = try WebSocketUpgradeGate<SocketGate.Purpose, HTTPSide>.install(
-                on: channel, limits: limits,
+                on: channel,
                 authorize: { head, address in await gate.decide(head, from: address?.ipAddress ?? "") },
                 configureHTTP: { channel in
                     try channel.pipeline.syncOperations.addHandlers([
@@ -50,7 +50,10 @@ struct ServerChannel: HTTPChannelHandler {
     func handle(value: Value, logger: Logger) async {
         guard let connection = try? await value.negotiated.get() else { return }
         switch connection {
-        case .http(let channel): await handleHTTP(asyncChannel: channel, logger: logger)
+        case .http(let channel):
+            await withTaskExecutorPreference(EventLoopExecutor(channel.channel.eventLoop)) {
+                await handleHTTP(asyncChannel: channel, logger: logger)
+            }
         case .webSocket(let socket, let purpose): await converse(socket, purpose)
         }
     }
@@ -82,6 +85,7 @@ private final class ConnectionTimes: ChannelDuplexHandler {
         switch unwrapInboundIn(data) {
         case .head(let head):
             requestsUnderWay += 1
+            if Self.isLast(head) { isEnding = true }
             if head.headerFields[.contentLength] ?? "0" != "0" || head.headerFields[.transferEncoding] != nil {
                 let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
                 deadline = context.eventLoop.scheduleTask(in: LateBody.timeout) {
@@ -97,6 +101,14 @@ private final class ConnectionTimes: ChannelDuplexHandler {
         context.fireChannelRead(data)
     }
 
+    /// A connection becomes a WebSocket with its first request or never. Behind an `Upgrade` the parser reads nothing; and a
+    /// proxy sends an upgrade over any connection that it has kept, so it is let keep none.
+    private static func isLast(_ head: HTTPRequest) -> Bool {
+        head.headerFields[.upgrade] != nil || proxyMarks.contains { head.headerFields[$0] != nil }
+    }
+
+    private static let proxyMarks: [HTTPField.Name] = [.via, .init("Forwarded")!, .init("X-Forwarded-For")!]
+
     private func bodyIsLate(_ context: ChannelHandlerContext) {
         guard requestsUnderWay > 0 else { return context.close(promise: nil) }
         isEnding = true
@@ -108,8 +120,13 @@ private final class ConnectionTimes: ChannelDuplexHandler {
     func handlerRemoved(context: ChannelHandlerContext) { deadline?.cancel() }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        guard case .end = unwrapOutboundIn(data) else { return context.write(data, promise: promise) }
-        requestsUnderWay -= 1
+        switch unwrapOutboundIn(data) {
+        case .head(var head) where isEnding:
+            head.headerFields[.connection] = "close"
+            return context.write(wrapOutboundOut(.head(head)), promise: promise)
+        case .head, .body: return context.write(data, promise: promise)
+        case .end: requestsUnderWay -= 1
+        }
         guard isEnding, requestsUnderWay <= 0 else { return context.write(data, promise: promise) }
         let channel = context.channel
         let written = promise ?? context.eventLoop.makePromise()

@@ -2,6 +2,7 @@ import AgentProtocol
 import BerthModel
 import ControlPlaneCore
 import ControlPlaneStore
+import HTTPTypes
 import NIOCore
 import NIOHTTP1
 import ServiceRuntime
@@ -15,6 +16,15 @@ struct SocketGate: Sendable {
         /// Of the reference product.
         case terminalAgent(AgentID)
         case events(Caller, text: String, after: Int?)
+
+        /// Of what the other end may send.
+        fileprivate var limits: WebSocketLimits {
+            switch self {
+            case .agent: .init(frameBytes: ProtocolLimits.frameBytes, messageBytes: ProtocolLimits.messageBytes)
+            case .terminalAgent: .init(frameBytes: ProtocolLimits.frameBytes, messageBytes: ProtocolLimits.frameBytes)
+            case .events: EventStream.limits
+            }
+        }
     }
 
     let store: Store
@@ -22,6 +32,9 @@ struct SocketGate: Sendable {
     let admission: SessionAdmission
     let limiter: RateLimiter
     let trustedProxies: [AddressRange]
+    let hub: EventHub
+    /// Open event streams of one user.
+    let mostStreams: Int
 
     func decide(_ head: HTTPRequestHead, from peer: String) async -> UpgradeDecision<Purpose> {
         let path = String(head.uri.prefix { $0 != "?" })
@@ -32,8 +45,10 @@ struct SocketGate: Sendable {
             guard let (text, caller) = try await authenticate(head) else { return await unauthorized(head, peer) }
             if let agentID { return try await agent(agentID, caller, head) }
             return try await events(text, caller, head)
+        } catch let error as APIError {
+            return .refusing(error)
         } catch {
-            return Self.refusal(.serviceUnavailable, "the store does not answer", retryAfter: 5)
+            return .refusing(.storeUnavailable)
         }
     }
 
@@ -42,27 +57,31 @@ struct SocketGate: Sendable {
         let address = AddressRange.client(
             peer: peer, forwarded: head.headers["X-Forwarded-For"], trusted: trustedProxies)
         if let verdict = await limiter.count(.unknown, by: AddressRange.counted(address)), !verdict.isAllowed {
-            return Self.refusal(.tooManyRequests, "rate limit exceeded", retryAfter: verdict.retryAfter)
+            return .refusing(.rateLimited(verdict))
         }
-        return Self.refusal(.unauthorized, "unauthorized")
+        return .refusing(.unauthorized)
     }
 
     private func events(
         _ text: String, _ caller: Caller, _ head: HTTPRequestHead
     ) async throws -> UpgradeDecision<Purpose> {
         // An agent's own token speaks for its agent alone.
-        guard caller.token.agent == nil else { return Self.refusal(.unauthorized, "unauthorized") }
-        guard (try? caller.require(.read)) != nil else { return Self.refusal(.forbidden, "insufficient permissions") }
+        guard caller.token.agent == nil else { return .refusing(.unauthorized) }
+        try caller.require(.read)
         // Its first frame is the whole list.
         if let verdict = await limiter.count(.list, by: caller.user.id), !verdict.isAllowed {
-            return Self.refusal(.tooManyRequests, "rate limit exceeded", retryAfter: verdict.retryAfter)
+            return .refusing(.rateLimited(verdict))
+        }
+        guard await hub.count(of: caller.user.id) < mostStreams else {
+            return .refusing(
+                APIError(.tooManyRequests, "too many event streams", ["limit": .integer(mostStreams)], retryAfter: 30))
         }
         let after = head.uri.split(separator: "?", maxSplits: 1).dropFirst().first?
             .split(separator: "&").first { $0.hasPrefix("after=") }.flatMap { Int($0.dropFirst("after=".count)) }
         // A client that offers subprotocols wants one of them back.
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
         let chosen = offered.first { !$0.hasPrefix("rexec.token.") }.map(String.init)
-        return .accept(subprotocol: chosen, .events(caller, text: text, after: after))
+        return .accepting(.events(caller, text: text, after: after), subprotocol: chosen)
     }
 
     private func agent(
@@ -70,29 +89,30 @@ struct SocketGate: Sendable {
     ) async throws -> UpgradeDecision<Purpose> {
         // Another user's agent does not exist.
         guard let id, let agent = try await store.agent(id), agent.userID == caller.user.id else {
-            return Self.refusal(.notFound, "agent not found")
+            return .refusing(.agentNotFound)
         }
         guard caller.token.scopes.contains(.agent), caller.token.agent == id else {
-            return Self.refusal(.forbidden, "the token is not this agent's")
+            return .refusing(APIError(.forbidden, "the token is not this agent's"))
         }
         guard agent.frozenAt == nil else {
-            return Self.refusal(
-                .conflict,
-                "two programs use this agent's identity; register one of them anew, then start the agent entry",
-                retryAfter: 300)
+            return .refusing(
+                APIError(
+                    .conflict,
+                    "two programs use this agent's identity; register one of them anew, then start the agent entry",
+                    retryAfter: 300))
         }
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
         let speaksOurs = offered.contains { $0 == ProtocolLimits.subprotocol }
         // One of a later version must not be taken for one that speaks none.
         if !speaksOurs, offered.contains(where: { $0.hasPrefix(ProtocolLimits.subprotocolFamily) }) {
-            return Self.refusal(.upgradeRequired, "offer the subprotocol \(ProtocolLimits.subprotocol)")
+            return .refusing(APIError(.upgradeRequired, "offer the subprotocol \(ProtocolLimits.subprotocol)"))
         }
         guard await admission.admit() else {
-            return Self.refusal(.serviceUnavailable, "too many agents connect at once", retryAfter: 2)
+            return .refusing(APIError(.serviceUnavailable, "too many agents connect at once", retryAfter: 2))
         }
-        if speaksOurs { return .accept(subprotocol: ProtocolLimits.subprotocol, .agent(id)) }
+        if speaksOurs { return .accepting(.agent(id), subprotocol: ProtocolLimits.subprotocol) }
         let chosen = offered.first { !$0.hasPrefix("rexec.token.") }.map(String.init)
-        return .accept(subprotocol: chosen, .terminalAgent(id))
+        return .accepting(.terminalAgent(id), subprotocol: chosen)
     }
 
     private func authenticate(_ head: HTTPRequestHead) async throws -> (String, Caller)? {
@@ -111,13 +131,20 @@ struct SocketGate: Sendable {
         default: return nil
         }
     }
+}
 
-    private static func refusal(
-        _ status: HTTPResponseStatus, _ message: String, retryAfter: Int? = nil
-    ) -> UpgradeDecision<Purpose> {
-        let headers: HTTPHeaders = retryAfter.map { ["Retry-After": String($0)] } ?? [:]
-        let body = (try? JSONCoding.encodeText(["error": message])) ?? "{}"
-        return .refuse(status: status, headers: headers, body: body)
+extension UpgradeDecision<SocketGate.Purpose> {
+    fileprivate static func accepting(_ purpose: SocketGate.Purpose, subprotocol: String?) -> Self {
+        .accept(subprotocol: subprotocol, purpose.limits, purpose)
+    }
+
+    /// In the words and with the headers of every other refusal.
+    fileprivate static func refusing(_ error: APIError) -> Self {
+        var headers = HTTPHeaders()
+        for field in error.headers { headers.add(name: field.name.canonicalName, value: field.value) }
+        return .refuse(
+            status: .init(statusCode: error.status.code, reasonPhrase: error.status.reasonPhrase), headers: headers,
+            body: JSONValue.object(error.fields).jsonText)
     }
 }
 

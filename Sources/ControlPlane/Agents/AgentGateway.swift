@@ -91,17 +91,26 @@ actor AgentGateway {
 
     func stats(of agent: AgentID) -> HostStats? { stats[agent] }
 
+    func state(of agent: AgentID?) async throws -> HostState {
+        guard let agent, !isOnline(agent) else { return agent == nil ? .offline : .online }
+        return try await store.deletedAgents(among: [agent]).isEmpty ? .offline : .gone
+    }
+
     /// What lives in memory alone of a container.
     struct Live: Sendable {
-        var isOnline: Bool
+        var host: HostState
         var activity: ActivitySample?
         var progress: ProgressScale.Shown?
     }
 
     /// In the order of `containers`.
-    func live(_ containers: [ContainerRecord]) -> [Live] {
-        containers.map {
-            Live(isOnline: isOnline($0.agent), activity: activity[$0.id], progress: scales[$0.id]?.latest)
+    func live(_ containers: [ContainerRecord]) async throws -> [Live] {
+        let away = Set(containers.compactMap(\.agent).filter { !isOnline($0) })
+        let gone = away.isEmpty ? [] : try await store.deletedAgents(among: away)
+        return containers.map { container in
+            let isGone = container.agent.map(gone.contains) ?? false
+            let host: HostState = isOnline(container.agent) ? .online : isGone ? .gone : .offline
+            return Live(host: host, activity: activity[container.id], progress: scales[container.id]?.latest)
         }
     }
 
@@ -223,6 +232,10 @@ actor AgentGateway {
                         "container placed",
                         metadata: ["container": "\(container.id)", "agent": "\(container.agent?.text ?? "-")"])
                     await desiredStateChanged(container.agent)
+                    await board.post(
+                        .event(
+                            user: container.userID, type: "container_updated",
+                            data: Presentation.container(container, activity: nil, host: .online)))
                 }
                 // A host was full by the time its container was stored: there may be another.
                 if outcome.isOutdated { placement.ring() }
@@ -314,7 +327,7 @@ actor AgentGateway {
         await board.post(
             .event(
                 user: container.userID, type: type,
-                data: Presentation.container(container, activity: nil, agentIsOnline: true)))
+                data: Presentation.container(container, activity: nil, host: .online)))
     }
 
     private func publish(

@@ -40,6 +40,8 @@ struct ContainerService: Sendable {
     }
 
     static let roles = SetUp.Role.allCases.map(\.rawValue)
+    /// Names for none.
+    private static let none = ["", "default", "standard"]
 
     // MARK: create
 
@@ -49,7 +51,7 @@ struct ContainerService: Sendable {
             throw APIError.badField("name", "\"\(name.prefix(80))\"", expected: "1 to 64 letters, digits and hyphens")
         }
         let (image, reference, architectures) = try image(order, for: user)
-        if !order.role.isEmpty, !(Self.roles + ["default", "standard"]).contains(order.role) {
+        if !(Self.roles + Self.none).contains(order.role) {
             throw APIError.badField(
                 "role", "\"\(order.role.prefix(80))\"", expected: "one of \(Self.roles.joined(separator: ", "))")
         }
@@ -74,7 +76,9 @@ struct ContainerService: Sendable {
                 idleTimeoutSeconds: limits.idleTimeout(order.idleTimeout), ports: order.ports)
             if let problem = spec.problem { throw APIError(.badRequest, problem) }
             let record = ContainerRecord(
-                id: id, userID: user.id, image: image, role: order.role, spec: spec, createdAt: now, lastUsedAt: now)
+                id: id, userID: user.id, image: image, role: Self.none.contains(order.role) ? "" : order.role,
+                spec: spec, createdAt: now, lastUsedAt: now)
+            let rings = gateway.placement.count
             let outcome = try await store.create(
                 record, limit: limits.containers, idempotencyKey: order.idempotencyKey, wish: hosts,
                 online: await gateway.online)
@@ -84,8 +88,12 @@ struct ContainerService: Sendable {
                 await board.post(
                     .event(
                         user: user.id, type: "container_created",
-                        data: Presentation.container(container, activity: nil, agentIsOnline: true)))
-                if container.agent == nil { await board.post(.placementWanted) }
+                        data: Presentation.container(container, activity: nil, host: .online)))
+                // It has just been looked at: again only where something may fit by now. What changes at other control
+                // planes is not known here.
+                if container.agent == nil, board.isShared || gateway.placement.count != rings {
+                    await board.post(.placementWanted)
+                }
                 await gateway.createRequested(container)
                 await gateway.desiredStateChanged(container.agent)
                 return container
@@ -136,7 +144,14 @@ struct ContainerService: Sendable {
             throw APIError(
                 .badRequest, "unsupported image type",
                 ["supported_images": supportedImages])
-        case .badReference(let problem): throw APIError(.badRequest, problem, ["field": .string("custom_image")])
+        case .badReference(let problem):
+            throw APIError(
+                .badRequest, problem,
+                [
+                    "field": .string("custom_image"),
+                    "value": .string(order.customImage.map { "\"\($0.prefix(80))\"" } ?? "nothing"),
+                    "expected": .string("a reference of an image, such as node:20-alpine"),
+                ])
         }
     }
 
@@ -152,15 +167,16 @@ struct ContainerService: Sendable {
         var isConfirmed: Bool
     }
 
-    func start(_ container: ContainerRecord) async throws -> Outcome {
-        if container.wish == .running, container.status == .running,
-            container.observed?.generation == container.generation
-        {
+    /// - Parameter keepsEnd: false where its owner has a tier without sessions by now.
+    func start(_ container: ContainerRecord, keepsEnd: Bool) async throws -> Outcome {
+        let isAsWanted = container.wish == .running && (keepsEnd || container.spec.expiresAt == nil)
+        if isAsWanted, container.isUp, container.observed?.generation == container.generation {
             return Outcome(before: container, container: container, isConfirmed: true)
         }
         housekeeping.ring()
         return try await change(container) { record in
             record.wish = .running
+            if !keepsEnd { record.spec.expiresAt = nil }
             // A start is a change even where it is wanted to run already: it ends a backoff.
             record.lastUsedAt = Timestamp.now()
         }
@@ -173,7 +189,7 @@ struct ContainerService: Sendable {
             await board.post(
                 .event(
                     user: container.userID, type: "container_stopped",
-                    data: Presentation.container(outcome.container, activity: nil, agentIsOnline: false)))
+                    data: Presentation.container(outcome.container, activity: nil, host: .offline)))
         }
         return outcome
     }
@@ -207,16 +223,13 @@ struct ContainerService: Sendable {
         switch try await store.restore(id, of: user.id, limit: most, now: Timestamp.now()) {
         case .notFound: throw APIError.containerNotFound
         case .nameTaken: throw APIError(.conflict, "container name already exists")
-        case .hostIsGone:
-            throw APIError(
-                .conflict, "host is gone",
-                ["message": .string("the agent was deleted; the container's data is on its host")])
+        case .hostIsGone: throw APIError.hostIsGone
         case .limitReached(let current): throw limitReached(current, user)
         case .restored(let container):
             await board.post(
                 .event(
                     user: user.id, type: "container_created",
-                    data: Presentation.container(container, activity: nil, agentIsOnline: true)))
+                    data: Presentation.container(container, activity: nil, host: .online)))
             // It may fit somewhere by now, and its session may have an end.
             housekeeping.ring()
             if container.agent == nil { await board.post(.placementWanted) }
@@ -249,7 +262,7 @@ struct ContainerService: Sendable {
         await board.post(
             .event(
                 user: container.userID, type: "container_updated",
-                data: Presentation.container(outcome.container, activity: nil, agentIsOnline: true)))
+                data: Presentation.container(outcome.container, activity: nil, host: .online)))
         return outcome
     }
 

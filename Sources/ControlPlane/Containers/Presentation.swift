@@ -6,7 +6,7 @@ import ServiceRuntime
 /// The JSON of the documented objects.
 enum Presentation {
     static func container(
-        _ record: ContainerRecord, activity: ActivitySample?, progress: ProgressScale.Shown? = nil, agentIsOnline: Bool
+        _ record: ContainerRecord, activity: ActivitySample?, progress: ProgressScale.Shown? = nil, host: HostState
     ) -> JSONValue {
         var fields: [String: JSONValue] = [
             "id": .string(record.presentedID),
@@ -25,7 +25,7 @@ enum Presentation {
             "accepted_generation": .integer(record.observed?.generation ?? 0),
             "observed_generation": .integer(record.observed?.observedGeneration ?? 0),
         ]
-        if let message = message(record, agentIsOnline: agentIsOnline) { fields["message"] = .string(message) }
+        if let message = message(record, host: host) { fields["message"] = .string(message) }
         if let written = record.observed?.writableLayerMB { fields["writable_layer_mb"] = .integer(written) }
         let warnings = record.observed?.warnings ?? []
         if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
@@ -101,9 +101,13 @@ enum Presentation {
     }
 
     /// What a person should know about it now; nil where all is well.
-    static func message(_ record: ContainerRecord, agentIsOnline: Bool) -> String? {
+    static func message(_ record: ContainerRecord, host: HostState) -> String? {
         if let placement = record.placement { return "waiting for a host: \(placement)" }
-        if !agentIsOnline { return "its host is offline; what is shown is the last that was known" }
+        switch host {
+        case .online: break
+        case .offline: return "its host is offline; what is shown is the last that was known"
+        case .gone: return "its host was deleted; what is shown is the last that was known"
+        }
         guard let observed = record.observed, observed.reason != nil || observed.message != nil else { return nil }
         return [observed.reason, observed.message].compactMap { $0 }.joined(separator: ": ")
     }

@@ -31,6 +31,8 @@ package actor EventHub {
 
     private static let queueLimit = 256
     private static let historyLimit = 2000
+    /// Each is as good as the next of its kind, and most of what there is: who comes back hears the next.
+    private static let passing: Set = ["agent_stats"]
 
     private var subscribers: [Int: Subscriber] = [:]
     private var subscribersByUser: [String: Set<Int>] = [:]
@@ -66,9 +68,8 @@ package actor EventHub {
         } else {
             sequence += 1
         }
-        guard let text = try? JSONCoding.encodeText(data) else { return }
-        let event = Event(sequence: sequence, user: user, type: type, data: text, time: stamp.time)
-        history.append(event)
+        let event = Event(sequence: sequence, user: user, type: type, data: data.jsonText, time: stamp.time)
+        if !Self.passing.contains(type) { history.append(event) }
         if history.count > 2 * Self.historyLimit {
             knownSince = history[Self.historyLimit - 1].sequence
             history.removeFirst(Self.historyLimit)
@@ -128,6 +129,9 @@ package actor EventHub {
         subscribersByUser[user]?.remove(id)
         if subscribersByUser[user]?.isEmpty == true { subscribersByUser[user] = nil }
     }
+
+    /// Of clients that listen for `user` now.
+    package func count(of user: String) -> Int { subscribersByUser[user]?.count ?? 0 }
 
     package func drain(_ id: Int) -> [Delivery] {
         guard let subscriber = subscribers[id] else { return [] }

@@ -17,6 +17,9 @@ struct EventStream: Sendable {
     let listing: @Sendable () async throws -> JSONValue
     let log: Logger
 
+    /// A client has nothing to say but `ping`.
+    static let limits = WebSocketLimits(frameBytes: 4096, messageBytes: 4096)
+
     /// How often an open stream is checked against an expired token, or one that was revoked by another program.
     private static let tokenCheckSeconds = 30
 
@@ -81,8 +84,8 @@ struct EventStream: Sendable {
         }
     }
 
-    private static func frame(_ type: String, _ data: JSONValue, sequence: Int, time: Double) throws -> String {
-        frame(type, try JSONCoding.encodeText(data), sequence: sequence, time: time)
+    private static func frame(_ type: String, _ data: JSONValue, sequence: Int, time: Double) -> String {
+        frame(type, data.jsonText, sequence: sequence, time: time)
     }
 
     /// `container` repeats `data` for older clients.
@@ -98,7 +101,7 @@ struct EventStream: Sendable {
 
     private func answer(_ messages: WebSocketConnection.Messages, _ writer: WebSocketConnection.Writer) async throws {
         for try await message in messages {
-            guard case .text(let text) = message, text.utf8.count <= 4096,
+            guard case .text(let text) = message,
                 let value = try? JSONCoding.decode(JSONValue.self, from: text), value["type"] == .string("ping")
             else { continue }
             try await writer.send(#"{"type":"pong"}"#)

@@ -65,7 +65,7 @@ package struct ControlPlaneService: Service {
         let limiter = RateLimiter(configuration.rateLimit, shared: shared)
         let authenticator = Authenticator(
             store: store, issuer: configuration.issuer.map { TokenIssuer($0, log: log) })
-        let certificate = try certificate()
+        let certificate = try configuration.certificate()
         let gateway = AgentGateway(
             store: store, board: board, errands: errands, placement: placement, log: log)
         let containers = ContainerService(
@@ -84,7 +84,8 @@ package struct ControlPlaneService: Service {
         let gate = SocketGate(
             store: store, authenticator: authenticator,
             admission: SessionAdmission(perSecond: configuration.sessionsPerSecond),
-            limiter: limiter, trustedProxies: configuration.trustedProxies)
+            limiter: limiter, trustedProxies: configuration.trustedProxies, hub: hub,
+            mostStreams: configuration.eventStreamsPerUser)
 
         let converse: @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void = {
             [store, log, configuration] socket, purpose in
@@ -128,6 +129,10 @@ package struct ControlPlaneService: Service {
                 await board.untilHearing()
                 try await application.run()
                 await membership.leave()
+            }
+            group.addTask {
+                try await TokenWatch(store: store, revocations: revocations).run()
+                try await Task.sleep(for: .seconds(86_400 * 365))
             }
             group.addTask { try await feedWatchdog(gateway) }
             group.addTask {
@@ -183,7 +188,7 @@ package struct ControlPlaneService: Service {
         _ containers: ContainerRoutes, _ agents: AgentRoutes, _ board: NoticeBoard,
         _ authenticator: Authenticator, _ limiter: RateLimiter
     ) -> Router<APIContext> {
-        let router = Router(context: APIContext.self)
+        let router = Router(context: APIContext.self, options: .autoGenerateHeadEndpoints)
         router.add(middleware: ErrorAnswers<APIContext>())
         router.add(middleware: ClientAddress(trusted: configuration.trustedProxies))
         router.get("health") { _, _ in Response.json(.object(["status": .string("ok")])) }
@@ -207,6 +212,7 @@ package struct ControlPlaneService: Service {
         SecurityRoutes(
             store: store, containers: containers, agents: agents, shared: board.isShared ? store : nil
         ).add(to: api)
+        router.refuseOtherMethods()
         return router
     }
 
@@ -214,18 +220,9 @@ package struct ControlPlaneService: Service {
         gate: SocketGate, certificate: ServerCertificate?,
         converse: @escaping @Sendable (WebSocketConnection, SocketGate.Purpose) async -> Void
     ) -> HTTPServerBuilder {
-        let limits = WebSocketLimits(frameBytes: ProtocolLimits.frameBytes, messageBytes: ProtocolLimits.messageBytes)
-        return HTTPServerBuilder { responder in
-            ServerChannel(
-                responder: responder, gate: gate, limits: limits, certificate: certificate, converse: converse)
+        HTTPServerBuilder { responder in
+            ServerChannel(responder: responder, gate: gate, certificate: certificate, converse: converse)
         }
-    }
-
-    private func certificate() throws -> ServerCertificate? {
-        guard let certificateFile = configuration.certificateFile, let keyFile = configuration.keyFile else {
-            return nil
-        }
-        return try ServerCertificate(certificateFile: certificateFile, keyFile: keyFile)
     }
 
     /// The first start makes an admin and a token: written to a file that only its owner reads, or printed once.

@@ -26,9 +26,11 @@ final class Housekeeper: Sendable {
 
     private func forget(_ now: Double) async throws {
         if gateway.board.isShared { try await store.forgetRequestWindows() }
-        let forgotten = try await store.forgetAudit(
-            before: now - Double(configuration.auditDays) * Self.day, now: now)
+        let moment = now - Double(configuration.auditDays) * Self.day
+        let forgotten = try await store.forgetAudit(before: moment, now: now)
         if forgotten > 0 { log.info("old audit records removed", metadata: ["records": "\(forgotten)"]) }
+        let containers = try await store.forgetContainers(purgedBefore: moment)
+        if containers > 0 { log.info("rows of purged containers removed", metadata: ["containers": "\(containers)"]) }
     }
 
     private static func isDue(_ last: inout ContinuousClock.Instant?) -> Bool {
@@ -96,6 +98,12 @@ final class Housekeeper: Sendable {
             else { continue }
             log.info("session over", metadata: ["container": "\(container.id)", "user": "\(container.userID)"])
             await gateway.desiredStateChanged(changed.agent)
+            // Where there is a host, it says so itself.
+            guard changed.agent == nil else { continue }
+            await gateway.board.post(
+                .event(
+                    user: changed.userID, type: "container_stopped",
+                    data: Presentation.container(changed, activity: nil, host: .offline)))
         }
         guard !hasJumped(now) else {
             log.error("the clock has jumped ahead by more than an hour; nothing is let go of before a restart")

@@ -17,6 +17,8 @@ package struct ServerConfiguration: Sendable {
     package var confirmSeconds: Int
     /// New agent sessions that are admitted per second.
     package var sessionsPerSecond: Int
+    /// Open event streams of one user at one control plane.
+    package var eventStreamsPerUser: Int
     package var defaultRuntime: String
     /// Where a container's volume is mounted.
     package var volumePath: String
@@ -76,6 +78,7 @@ package struct ServerConfiguration: Sendable {
             heartbeatSeconds: settings.integer("heartbeat_seconds", default: 15, in: 1...60),
             confirmSeconds: settings.integer("confirm_seconds", default: 30, in: 1...100),
             sessionsPerSecond: settings.integer("agent_sessions_per_second", default: 200, in: 1...100_000),
+            eventStreamsPerUser: settings.integer("event_streams_per_user", default: 2000, in: 1...100_000),
             defaultRuntime: settings.text("default_runtime", default: "gvisor", expected: "gvisor or runc") {
                 ["gvisor", "runc"].contains($0)
             },

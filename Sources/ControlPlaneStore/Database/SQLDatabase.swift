@@ -15,14 +15,14 @@ protocol SQLDatabase: Sendable {
     /// The same database by a way that no other request can hold up.
     var urgent: any SQLDatabase { get }
 
-    /// Another one whenever anybody has changed anything; nil where finding out costs as much as reading.
-    func version() -> Int?
-
-    /// Another one whenever anybody has changed anything that a token stands for; nil as of `version`.
-    func tokenVersion() -> Int?
+    /// Nil where finding out costs as much as reading.
+    func version() -> StoreVersion?
 
     /// Names of the schema's steps that were taken, in their order.
     func migrations() async throws -> [String]
+
+    /// Those that this version has, in their order.
+    var steps: [String] { get }
 
     /// Takes the steps that are missing.
     ///
@@ -30,7 +30,22 @@ protocol SQLDatabase: Sendable {
     func migrate() async throws
 }
 
+/// How a database is: equal numbers are equal content.
+package struct StoreVersion: Hashable, Sendable {
+    /// Another one whenever anybody has changed anything.
+    package var all: Int
+    /// Another one whenever anybody has changed anything that a token stands for.
+    package var tokens: Int
+}
+
 extension SQLDatabase {
+    /// - Throws: `StoreFailure` where other steps were taken than this version has.
+    func requireAllSteps() async throws {
+        let taken = try await migrations()
+        if let step = Set(taken).subtracting(steps).max() { throw StoreFailure.newerSchema(step) }
+        if let step = steps.first(where: { !taken.contains($0) }) { throw StoreFailure.olderSchema(step) }
+    }
+
     func write<Value: Sendable>(
         _ body: @escaping @Sendable (any SQLConnection) throws -> Value
     ) async throws -> Value {
@@ -51,12 +66,16 @@ package enum StoreFailure: Error, CustomStringConvertible {
     case unavailable(String)
     /// A later version of this program has changed its tables.
     case newerSchema(String)
+    /// They have not been brought up to date.
+    case olderSchema(String)
 
     package var description: String {
         switch self {
         case .unavailable(let reason): "the database is unavailable: \(reason)"
         case .newerSchema(let step):
             "the database was brought up to date by a later version of this program (step \"\(step)\"); use that version"
+        case .olderSchema(let step):
+            "the database is not up to date (step \"\(step)\" is missing); berth-server migrate takes it"
         }
     }
 }

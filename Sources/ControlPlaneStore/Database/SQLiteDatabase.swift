@@ -1,10 +1,13 @@
 import GRDB
+import Synchronization
 
 /// SQLite in one file, through GRDB: one writer, as many readers as like.
-struct SQLiteDatabase: SQLDatabase {
+final class SQLiteDatabase: SQLDatabase {
     let pool: DatabasePool
     /// Only looks whether others have committed, which are all but itself.
     private let watcher: DatabaseQueue
+    /// What the watcher saw last.
+    private let seen = Mutex<StoreVersion?>(nil)
 
     /// Opens or creates the file.
     init(path: String) throws {
@@ -59,17 +62,22 @@ struct SQLiteDatabase: SQLDatabase {
 
     var urgent: any SQLDatabase { self }
 
-    func version() -> Int? {
+    func version() -> StoreVersion? {
         try? watcher.unsafeRead { database in
-            try Int.fetchOne(try database.cachedStatement(sql: "PRAGMA data_version"))
+            guard let all = try Int.fetchOne(try database.cachedStatement(sql: "PRAGMA data_version")) else {
+                return nil
+            }
+            return try seen.withLock { seen in
+                if let seen, seen.all == all { return seen }
+                // Read afterwards: at worst it is newer than what it is remembered for.
+                let tokens = try Int.fetchOne(try database.cachedStatement(sql: "SELECT number FROM token_version"))
+                seen = tokens.map { StoreVersion(all: all, tokens: $0) }
+                return seen
+            }
         }
     }
 
-    func tokenVersion() -> Int? {
-        try? watcher.unsafeRead { database in
-            try Int.fetchOne(try database.cachedStatement(sql: "SELECT number FROM token_version"))
-        }
-    }
+    var steps: [String] { SQLiteSchema.migrator.migrations }
 
     func migrations() async throws -> [String] {
         try await pool.read { try SQLiteSchema.migrator.appliedMigrations($0) }

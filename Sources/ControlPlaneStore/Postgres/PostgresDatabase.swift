@@ -31,9 +31,7 @@ struct PostgresDatabase: SQLDatabase {
 
     func noticeChannel() -> any NoticeChannel { PostgresNoticeChannel(database: PostgresDatabase(reserveOf: self)) }
 
-    func version() -> Int? { nil }
-
-    func tokenVersion() -> Int? { nil }
+    func version() -> StoreVersion? { nil }
 
     func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
         try await transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", body)
@@ -119,6 +117,8 @@ struct PostgresDatabase: SQLDatabase {
 
     /// Any number that no other program on the same database takes.
     private static let migrationLock = 4_253_401_960
+
+    var steps: [String] { PostgresSchema.steps.map(\.name) }
 
     func migrations() async throws -> [String] {
         try await pool.lend { connection in try await connection.perform(Self.taken) }

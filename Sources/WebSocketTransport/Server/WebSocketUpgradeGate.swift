@@ -4,7 +4,7 @@ import NIOWebSocket
 
 /// What becomes of a request that wants to be a WebSocket.
 package enum UpgradeDecision<Accepted: Sendable>: Sendable {
-    case accept(subprotocol: String?, Accepted)
+    case accept(subprotocol: String?, WebSocketLimits, Accepted)
     /// Answered as it stands, and the connection closed.
     case refuse(status: HTTPResponseStatus, headers: HTTPHeaders, body: String)
     /// Not a WebSocket path: goes to the router like any request, without its `Upgrade`.
@@ -37,7 +37,6 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
         case decided
     }
 
-    private let limits: WebSocketLimits
     private let headTimeout: TimeAmount
     private let authorize: @Sendable (HTTPRequestHead, SocketAddress?) async -> UpgradeDecision<Accepted>
     private let configureHTTP: @Sendable (any Channel) throws -> HTTPSide
@@ -50,11 +49,10 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
     ///   - headTimeout: a connection that has not sent a whole head by then is closed.
     ///   - configureHTTP: adds the handlers of plain HTTP behind this one; called on the event loop.
     private init(
-        limits: WebSocketLimits, headTimeout: TimeAmount, negotiated: EventLoopPromise<Negotiated>,
+        headTimeout: TimeAmount, negotiated: EventLoopPromise<Negotiated>,
         authorize: @escaping @Sendable (HTTPRequestHead, SocketAddress?) async -> UpgradeDecision<Accepted>,
         configureHTTP: @escaping @Sendable (any Channel) throws -> HTTPSide
     ) {
-        self.limits = limits
         self.headTimeout = headTimeout
         self.negotiated = negotiated
         self.authorize = authorize
@@ -65,7 +63,7 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
     ///
     /// - Returns: what the connection is, once its first request has come. Fails where it ends before.
     package static func install(
-        on channel: any Channel, limits: WebSocketLimits, headTimeout: TimeAmount = .seconds(15),
+        on channel: any Channel, headTimeout: TimeAmount = .seconds(15),
         authorize: @escaping @Sendable (HTTPRequestHead, SocketAddress?) async -> UpgradeDecision<Accepted>,
         configureHTTP: @escaping @Sendable (any Channel) throws -> HTTPSide
     ) throws -> EventLoopFuture<Negotiated> {
@@ -80,7 +78,7 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
                 ByteToMessageHandler(
                     HTTPRequestDecoder(leftOverBytesStrategy: .forwardBytes, limitConfiguration: decoderLimits)),
                 WebSocketUpgradeGate(
-                    limits: limits, headTimeout: headTimeout, negotiated: negotiated, authorize: authorize,
+                    headTimeout: headTimeout, negotiated: negotiated, authorize: authorize,
                     configureHTTP: configureHTTP),
             ])
         } catch {
@@ -163,14 +161,16 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
                 switch decision {
                 case .plainHTTP: gate.passToHTTP(context)
                 case .refuse(let status, let headers, let body): gate.refuse(context, status, headers, body)
-                case .accept(let subprotocol, let accepted): gate.upgrade(context, head, subprotocol, accepted)
+                case .accept(let subprotocol, let limits, let accepted):
+                    gate.upgrade(context, head, subprotocol, limits, accepted)
                 }
             }
         }
     }
 
     private func upgrade(
-        _ context: ChannelHandlerContext, _ head: HTTPRequestHead, _ subprotocol: String?, _ accepted: Accepted
+        _ context: ChannelHandlerContext, _ head: HTTPRequestHead, _ subprotocol: String?, _ limits: WebSocketLimits,
+        _ accepted: Accepted
     ) {
         let agreed: HTTPHeaders = subprotocol.map { ["Sec-WebSocket-Protocol": $0] } ?? [:]
         let upgrader = NIOWebSocketServerUpgrader(
@@ -189,13 +189,14 @@ package final class WebSocketUpgradeGate<Accepted: Sendable, HTTPSide: Sendable>
                 case .success(var headers):
                     headers.replaceOrAdd(name: "Upgrade", value: "websocket")
                     headers.replaceOrAdd(name: "Connection", value: "Upgrade")
-                    gate.switchProtocols(context, headers, subprotocol, accepted)
+                    gate.switchProtocols(context, headers, subprotocol, limits, accepted)
                 }
             }
     }
 
     private func switchProtocols(
-        _ context: ChannelHandlerContext, _ headers: HTTPHeaders, _ subprotocol: String?, _ accepted: Accepted
+        _ context: ChannelHandlerContext, _ headers: HTTPHeaders, _ subprotocol: String?, _ limits: WebSocketLimits,
+        _ accepted: Accepted
     ) {
         state = .decided
         let channel = context.channel

@@ -24,9 +24,11 @@ final class HostileControlPlane: Sendable {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let negotiated = try WebSocketUpgradeGate<Void, Void>.install(
-                        on: channel, limits: .init(frameBytes: 1 << 20, messageBytes: 16 << 20),
+                        on: channel,
                         authorize: { head, _ in
-                            .accept(subprotocol: head.headers.first(name: "Sec-WebSocket-Protocol"), ())
+                            .accept(
+                                subprotocol: head.headers.first(name: "Sec-WebSocket-Protocol"),
+                                .init(frameBytes: 1 << 20, messageBytes: 16 << 20), ())
                         },
                         configureHTTP: { _ in })
                     negotiated.whenSuccess { result in

@@ -20,6 +20,18 @@ enum OpenAPICheck {
             .sorted { $0.parts.count { $0.hasPrefix("{") } < $1.parts.count { $0.hasPrefix("{") } }
     }()
 
+    /// All that is no WebSocket, as `GET /api/containers/{id}`.
+    static let operations: Set<String> = {
+        guard case .object(let paths)? = document["paths"] else { preconditionFailure("the document has no paths") }
+        var all: Set<String> = []
+        for case (let path, .object(let operations)) in paths {
+            for (method, operation) in operations where operation["responses"]?["101"] == nil {
+                if operation["responses"] != nil { all.insert("\(method.uppercased()) \(path)") }
+            }
+        }
+        return all
+    }()
+
     private static func parts(_ path: String) -> [String] {
         path.split(separator: "/", omittingEmptySubsequences: true).map(String.init)
     }
@@ -33,7 +45,7 @@ enum OpenAPICheck {
         }?.operations
         // What is not documented is not there.
         guard let operation = operations?[method.lowercased()] else {
-            return status == 404 ? [] : ["\(method) \(path) is not documented and answers \(status)"]
+            return [404, 405].contains(status) ? [] : ["\(method) \(path) is not documented and answers \(status)"]
         }
         guard let response = operation["responses"]?[String(status)].map(resolved) else {
             return ["\(method) \(path) answers \(status), which is not documented: \(body)"]
