@@ -145,6 +145,13 @@ def proxied():
         answer = raw(f"{plain}{mark}\r\n\r\n".encode())
         check(f"a request with {mark.split(':')[0]} is its connection's last",
               b" 200 " in answer[:20] and b"connection: close" in answer.lower() and time.monotonic() - start < 5, answer)
+    behind = raw(f"{plain}Via: 1.1 proxy\r\n\r\n{plain}\r\n".encode())
+    check("what comes behind it is not carried out", behind.count(b"HTTP/1.1") == 1, behind)
+    large = ("POST /api/containers HTTP/1.1\r\nHost: x\r\nVia: 1.1 proxy\r\nContent-Type: application/json\r\n"
+             f"Authorization: Bearer {token}\r\nContent-Length: 3000000\r\n\r\n").encode() + b" " * 3_000_000
+    for what, answer, status in [("its body is too large", raw(large), b" 413 "),
+                                 ("its token is wrong", raw(large.replace(token.encode(), b"wrong")), b" 401 ")]:
+        check(f"a refusal is not lost where {what}", status in answer[:20] and answer.endswith(b"}"), answer[:200])
     kept = raw(f"{plain}\r\n{plain}Connection: close\r\n\r\n".encode())
     check("others keep theirs", kept.count(b" 200 ") == 2, kept)
     start = time.monotonic()

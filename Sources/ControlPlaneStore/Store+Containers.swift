@@ -28,8 +28,8 @@ extension Store {
                     return outcome
                 }
             }
-            // It gets one with those that wait, whose hosts are chosen one after the other.
-            waiting.placement = "hosts fill up faster than one can be chosen"
+            // Whoever looks at those that wait chooses for one after the other.
+            waiting.placement = Self.overtaken
         }
         guard let outcome = try await insert(waiting, limit: limit, idempotencyKey: idempotencyKey, wish: wish) else {
             preconditionFailure("a container without a host has room")
@@ -275,7 +275,7 @@ extension Store {
         try await database.read { database in
             let current =
                 try database.value(Int.self, "SELECT revision FROM agent WHERE id = ?", [agent.text]) ?? 0
-            // Two looks, each by an index of its own: rows stay for ever, and most are of what is long gone.
+            // Two looks, each by an index of its own: rows stay for long, and most are of what is gone.
             let present = try database.rows(
                 "SELECT * FROM container WHERE agent_id = ? AND removed_at IS NULL", [agent.text])
             let changed = try database.rows(

@@ -6,6 +6,8 @@ import ControlPlaneCore
 extension Store {
     /// So often a host is chosen that is full by the time it is stored.
     static let mostChoices = 8
+    /// Why a container waits for which a host is to be looked for again.
+    package static let overtaken = "hosts fill up faster than one can be chosen"
     /// Waiting containers that one round looks at together.
     private static let page = 200
 

@@ -102,7 +102,7 @@ package struct Store: Sendable {
         try await database.read { try $0.rows("SELECT * FROM account ORDER BY name").map(Rows.user) }
     }
 
-    /// What exists keeps its limits and its session; the next creation has the new tier's.
+    /// What exists keeps its limits; the next creation has the new tier's, and the next start its session.
     ///
     /// - Returns: false where there is no such user.
     package func setTier(_ tier: Tier, ofUserNamed name: String) async throws -> Bool {
@@ -188,6 +188,13 @@ package struct Store: Sendable {
         }
     }
 
+    /// How many there are.
+    package func revokedTokens() async throws -> Int {
+        try await database.read {
+            try $0.value(Int.self, "SELECT COUNT(*) FROM token WHERE revoked_at IS NOT NULL") ?? 0
+        }
+    }
+
     // MARK: agents
 
     /// Agent and token come to be together.
@@ -255,14 +262,15 @@ package struct Store: Sendable {
         }
     }
 
-    /// Its tokens are void from the same moment. Its containers stay where they are, on the host: one that is locked keeps
-    /// it, for nobody could reach that one any more.
+    /// Its tokens are void from the same moment. Its containers stay where they are, on the host: one of its owner's that is
+    /// locked keeps it, for nobody could reach that one any more. Others have no hold on a host that is shared with them.
     package func deleteAgent(_ id: AgentID, now: Double) async throws -> AgentChange {
         try await changing { database, remember in
             guard let agent = try Self.agent(id, database) else { return .notFound }
             if agent.isLocked { return .locked }
             let holdsLocked = try database.exists(
-                "SELECT 1 FROM container WHERE agent_id = ? AND mfa_locked AND deleted_at IS NULL", [id.text])
+                "SELECT 1 FROM container WHERE agent_id = ? AND user_id = ? AND mfa_locked AND deleted_at IS NULL",
+                [id.text, agent.userID])
             if holdsLocked { return .containerLocked }
             try database.execute("UPDATE agent SET deleted_at = ? WHERE id = ?", [now, id.text])
             try database.execute(

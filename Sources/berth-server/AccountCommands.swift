@@ -37,7 +37,7 @@ struct User: AsyncParsableCommand {
             guard try await store.create(user, now: Timestamp.now()) == .created else {
                 throw ProgramFailure(.failure, "a user named \"\(name)\" exists already")
             }
-            try await common.note("user create", user.id, in: store)
+            await common.note("user create", user.id, in: store)
             let fields: [String: JSONValue] = [
                 "id": .string(user.id), "name": .string(name), "email": .string(email), "tier": .string(tier.rawValue),
                 "is_admin": .bool(admin),
@@ -95,7 +95,7 @@ struct User: AsyncParsableCommand {
             guard try await store.setTier(wanted, ofUserNamed: name) else {
                 throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
             }
-            try await common.note("user set-tier", "\(name) \(tier)", in: store)
+            await common.note("user set-tier", "\(name) \(tier)", in: store)
             try output.say("user \(name) has the tier \(tier)", ["name": .string(name), "tier": .string(tier)])
         }
     }
@@ -115,7 +115,7 @@ struct User: AsyncParsableCommand {
             guard try await store.resetSecondFactor(ofUserNamed: name) else {
                 throw ProgramFailure(.failure, "there is no user named \"\(name)\"; berth-server user list shows all")
             }
-            try await common.note("user reset-mfa", name, in: store)
+            await common.note("user reset-mfa", name, in: store)
             try output.say(
                 "user \(name) has no second factor, and nothing of theirs is locked",
                 ["name": .string(name), "mfa_enabled": .bool(false)])
@@ -162,7 +162,7 @@ struct Token: AsyncParsableCommand {
             }
             let (token, text) = TokenIssue.token(for: owner, name: name, scopes: wanted, days: expiresIn)
             try await store.create(token, hash: Secrets.hash(text))
-            try await common.note("token create", token.id, in: store)
+            await common.note("token create", token.id, in: store)
             let fields: [String: JSONValue] = [
                 "id": .string(token.id), "token": .string(text), "user_id": .string(owner.id),
                 "user": .string(owner.name),
@@ -222,8 +222,8 @@ struct Token: AsyncParsableCommand {
                 throw ProgramFailure(
                     .failure, "\"\(user)\" has no valid token \(id); berth-server token list shows all")
             }
+            await common.note("token revoke", id, in: store)
             try await ControlPlaneService.announceRevocation(of: id, in: store)
-            try await common.note("token revoke", id, in: store)
             try output.say("token \(id) is void", ["id": .string(id), "valid": .bool(false)])
         }
     }

@@ -43,13 +43,18 @@ struct CommonOptions: ParsableArguments {
         return store
     }
 
-    /// Keeps that somebody on this machine has changed something, as the API keeps who did.
-    func note(_ action: String, _ object: String, in store: Store) async throws {
+    /// Keeps that somebody on this machine has changed something, as the API keeps who did. The change is made: where this
+    /// fails it is said, and no more.
+    func note(_ action: String, _ object: String, in store: Store) async {
         let variables = ProgramEnvironment.variables()
-        try await store.keep(
-            AuditRecord(
-                at: Timestamp.now(), userID: "", userName: variables["SUDO_USER"] ?? variables["USER"] ?? "root",
-                tokenID: "command", address: "", action: "berth-server \(action)", object: object, status: 200))
+        do {
+            try await store.keep(
+                AuditRecord(
+                    at: Timestamp.now(), userID: "", userName: variables["SUDO_USER"] ?? variables["USER"] ?? "root",
+                    tokenID: "command", address: "", action: "berth-server \(action)", object: object, status: 200))
+        } catch {
+            ProgramEnvironment.printError("warning: done, but not in the audit: \(error)")
+        }
     }
 
     private func read() throws -> (name: String, text: String)? {

@@ -225,6 +225,22 @@ import Testing
             #expect(
                 plan.statuses.first?.phase == .configuring && plan.statuses.first?.observedGeneration == 2, "\(name)")
         }
+        // And once it has ended, it has ended for these too.
+        let ended = memory.noticing(
+            host,
+            desired: DesiredState(revision: Revision(1), workloads: [Sample.desired(generation: 2, spec: spec("two"))]),
+            now: Sample.now, random: 1
+        ).keeping(
+            Sample.plan([Sample.desired(generation: 2, spec: spec("two"))], host, memory: memory).statuses
+        ).recording(.init(step: step, result: .succeeded), now: Sample.now, random: 1)
+        let settled = Sample.plan([Sample.desired(generation: 2, spec: spec("two"))], host, memory: ended)
+        #expect(settled.steps.isEmpty && settled.statuses.first?.phase == .running, "\(settled)")
+        // One that has died meanwhile does not serve.
+        let dead = Sample.plan(
+            [Sample.desired(generation: 2, spec: spec("two"))],
+            Sample.host([Sample.container("c", Sample.exited(), spec: spec())]),
+            memory: memory)
+        #expect(dead.statuses.first?.phase == .starting && dead.statuses.first?.observedGeneration == 0)
         for (name, next) in [
             ("memory", spec(memory: 512)), ("environment", spec(version: 2)), ("role", spec(role: .go)),
         ] {

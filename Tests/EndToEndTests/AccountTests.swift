@@ -236,6 +236,7 @@ import WebSocketTransport
         let agent = try await admin.call(.POST, "/api/agents/register", #"{"name":"one"}"#)
         let texts = [admin.token, try #require(made.text("token")), try #require(agent.text("token"))]
         #expect(try await APIClient(port: admin.port, token: texts[1]).call(.GET, "/api/profile").status == 200)
+        var holdsHash = false
         // The database, its log, and whatever else is beside it but the file that the first one was written to.
         for file in try FileManager.default.contentsOfDirectory(atPath: controlPlane.folder.path)
         where file != "admin-token" {
@@ -243,7 +244,11 @@ import WebSocketTransport
             for text in texts {
                 #expect(bytes.range(of: Data(text.dropFirst(12).utf8)) == nil, "\(file)")
             }
+            let hash = SHA256.hash(data: Data(texts[1].utf8)).map { String(format: "%02x", $0) }.joined()
+            holdsHash = holdsHash || bytes.range(of: Data(hash.utf8)) != nil
         }
+        // PostgreSQL's files are elsewhere; there it is the programs' logs that were looked at.
+        #expect(holdsHash == controlPlane.databaseFlag[1].hasPrefix("sqlite:"))
         try await controlPlane.stop()
     }
 

@@ -69,7 +69,9 @@ import WebSocketTransport
         for (method, path, body) in calls {
             let (answer, headers) = try await client.send(method, path, body)
             #expect(answer.status == 503, "\(method) \(path): \(answer)")
-            #expect(answer.body == .object(["error": .string("the store does not answer")]), "\(answer)")
+            #expect(
+                answer.body == .object(["error": .string("the store does not answer"), "retry_after": .integer(5)]),
+                "\(answer)")
             #expect(headers["retry-after"] == "5", "\(headers)")
         }
         let url = try #require(RemoteURL("ws://127.0.0.1:\(client.port)/ws/events"))

@@ -325,7 +325,7 @@ import Testing
         let controlPlane = try await TestControlPlane()
         let client = try await controlPlane.user("ada", tier: "pro")
         let agent = try await ScriptedAgent(of: client)
-        try await agent.connect(memoryMB: 300)
+        try await agent.connect(memoryMB: 330)
         var ids: [String] = []
         for _ in 0..<4 {
             let made = try await client.order(#""memory_mb":512"#)
@@ -339,6 +339,13 @@ import Testing
         #expect(try await client.call(.DELETE, "/api/containers/\(ids[0])").status == 200)
         let placed = try await client.untilStatus("running", id, within: 20)
         #expect(placed["agent"]?.text == "agent:\(agent.id)" && placed["message"] == nil, "\(placed)")
+        // Room comes by updates, too: four times 330 MB are promised, and then four times 256.
+        let small = try #require(try await client.order(#""memory_mb":256"#).text("db_id"))
+        #expect(try await client.container(small).body["agent"] == nil)
+        for kept in ids.dropFirst() + [id] {
+            #expect(try await client.call(.PATCH, "/api/containers/\(kept)", #"{"memory_mb":256}"#).status == 200)
+        }
+        #expect(try await client.untilStatus("running", small, within: 20)["agent"]?.text == "agent:\(agent.id)")
         try await controlPlane.stop()
     }
 

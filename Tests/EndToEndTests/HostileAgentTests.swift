@@ -287,8 +287,18 @@ import WebSocketTransport
         let id = try #require(made.text("db_id"))
         _ = try await say(other)
         #expect(try await client.container(id).body["agent"] == nil)
-        _ = try await say(wanted)
-        #expect(try await client.container(id).text("agent") == "agent:\(wanted.id)")
+        // Connected until it has it: hosts are looked for a moment after one has come.
+        let session = Task {
+            try await wanted.connect().run { inbound, writer in
+                try await writer.send(try wanted.hello())
+                for try await _ in inbound {}
+            }
+        }
+        try await untilTrue("it has the host that was asked for") {
+            try await client.container(id).text("agent") == "agent:\(wanted.id)"
+        }
+        session.cancel()
+        _ = await session.result
         try await controlPlane.stop()
     }
 }

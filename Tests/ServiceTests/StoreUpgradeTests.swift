@@ -53,6 +53,10 @@ import Testing
         _ = try await store.database.write { try $0.execute("INSERT INTO \(table) VALUES ('99 of tomorrow')") }
         let refusal = await #expect(throws: StoreFailure.self) { try await database.open() }
         #expect(refusal?.description.contains("99 of tomorrow") == true)
+        // Nor may a command change something in it.
+        let again = try await database.open(migrates: false)
+        let command = await #expect(throws: StoreFailure.self) { try await again.requireUpToDate() }
+        #expect(command?.description.contains("99 of tomorrow") == true)
         // To look and to copy it is still of use.
         #expect(try await database.open(migrates: false).hasUsers() == false)
     }

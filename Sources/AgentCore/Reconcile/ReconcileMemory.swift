@@ -133,16 +133,17 @@ package struct ReconcileMemory: Hashable, Sendable {
         if case .failed(let failure) = outcome.result, failure.mayHaveHappened, case .create = step.action {
             next.lateCreates[step.workload] = now + Self.lateCreateWindow
         }
+        // Of the container, which may be the wanted one of later generations too.
+        if let ended = step.endedSetUp(outcome.result) { next.setUps[ended.container] = ended.record }
         var memory = next.workloads[step.workload] ?? WorkloadMemory(generation: step.generation)
         if memory.generation != step.generation {
             if memory.generation > step.generation { return next }
             memory = WorkloadMemory(generation: step.generation, observedGeneration: memory.observedGeneration)
         }
         switch outcome.result {
-        case .succeeded where step.isSetUp: next.setUps[step.setUpTarget] = step.setUpRecord(error: nil)
+        case .succeeded where step.isSetUp: break
         case .succeeded: memory.succeeded(step.action, now: now)
-        case .failed(let failure) where step.isSetUp && failure.isPermanent:
-            next.setUps[step.setUpTarget] = step.setUpRecord(error: failure.message)
+        case .failed(let failure) where step.isSetUp && failure.isPermanent: break
         case .superseded, .cancelled:
             // Never at once again: what was overtaken is looked at first.
             memory.wait(until: now + Milliseconds(200), for: step.action)
@@ -273,12 +274,17 @@ extension ReconcileMemory.WorkloadMemory {
 extension Step {
     fileprivate var isSetUp: Bool { if case .setUp = action { true } else { false } }
 
-    fileprivate var setUpTarget: EngineContainerID {
-        if case .setUp(let id, _) = action { id } else { EngineContainerID(validated: "") }
-    }
-
-    fileprivate func setUpRecord(error: String?) -> ReconcileMemory.SetUpRecord? {
-        guard case .setUp(_, let setUp) = action else { return nil }
-        return .init(setUp: setUp.fingerprint, generation: generation, error: error)
+    /// Nil where it was no set-up, or one that is to be tried again.
+    fileprivate func endedSetUp(
+        _ result: StepOutcome.Result
+    ) -> (container: EngineContainerID, record: ReconcileMemory.SetUpRecord)? {
+        guard case .setUp(let id, let setUp) = action else { return nil }
+        let error: String?
+        switch result {
+        case .succeeded: error = nil
+        case .failed(let failure) where failure.isPermanent: error = failure.message
+        case .failed, .superseded, .cancelled: return nil
+        }
+        return (id, .init(setUp: setUp.fingerprint, generation: generation, error: error))
     }
 }

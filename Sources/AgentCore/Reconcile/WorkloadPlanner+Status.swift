@@ -38,9 +38,10 @@ extension WorkloadPlanner {
         let isStillNext =
             workload.wish == .running
             && (step.generation == workload.generation || towardsRunning().step?.action == step.action)
-        guard isStillNext, let container = containers.first(where: { $0.id == id }) else {
+        guard isStillNext, isUp(id), let container = containers.first(where: { $0.id == id }) else {
+            let serving = containers.first(where: \.state.isUp)
             return Decision(
-                status: status(.configuring, containers.first(where: \.state.isUp) ?? shown),
+                status: status(serving == nil ? .starting : .configuring, serving ?? shown),
                 cancelsInFlight: !isStillNext)
         }
         return Decision(status: configuring(container))

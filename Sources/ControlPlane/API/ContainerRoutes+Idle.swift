@@ -26,6 +26,7 @@ extension ContainerRoutes {
         let caller = try context.caller
         try caller.require(.write)
         let container = try await find(context, caller)
+        if try await gateway.state(of: container.agent) == .gone { throw APIError.hostIsGone }
         var body = try await BodyReader(request, mayBeEmpty: true)
         let expected = "a whole number of seconds from \(Self.ttl.lowerBound) to \(Self.ttl.upperBound)"
         let seconds = try body.integer("ttl", expected: expected) ?? Self.usualTTL

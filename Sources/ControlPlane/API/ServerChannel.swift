@@ -65,8 +65,8 @@ struct LateBody: Error {
     static let timeout = TimeAmount.seconds(20)
 }
 
-/// Ends a connection that has had its time: on which nothing happens, whose body does not come, and at once when the server
-/// stops; a request that is under way is answered first.
+/// Ends a connection that has had its time: on which nothing happens, whose body does not come, at once when the server
+/// stops, and with a request that is its last. A request that is under way is answered first, and its body taken.
 private final class ConnectionTimes: ChannelDuplexHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
@@ -74,7 +74,9 @@ private final class ConnectionTimes: ChannelDuplexHandler {
     typealias OutboundOut = HTTPResponsePart
 
     private var requestsUnderWay = 0
-    /// After the answers to them, no more requests are read.
+    /// Of the newest request, until its end.
+    private var isBodyComing = false
+    /// After the answers to them, and the body that is coming, no more requests are read.
     private var isEnding = false
     /// While a body is coming.
     private var deadline: Scheduled<Void>?
@@ -82,9 +84,12 @@ private final class ConnectionTimes: ChannelDuplexHandler {
     private static let answerTimeout = TimeAmount.seconds(5)
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // Whoever sends more than the last request sends it again, on another connection.
+        if isEnding, !isBodyComing { return }
         switch unwrapInboundIn(data) {
         case .head(let head):
             requestsUnderWay += 1
+            isBodyComing = true
             if Self.isLast(head) { isEnding = true }
             if head.headerFields[.contentLength] ?? "0" != "0" || head.headerFields[.transferEncoding] != nil {
                 let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
@@ -95,10 +100,12 @@ private final class ConnectionTimes: ChannelDuplexHandler {
             }
         case .body: break
         case .end:
+            isBodyComing = false
             deadline?.cancel()
             deadline = nil
         }
         context.fireChannelRead(data)
+        if isEnding, !isBodyComing, requestsUnderWay <= 0 { context.close(promise: nil) }
     }
 
     /// A connection becomes a WebSocket with its first request or never. Behind an `Upgrade` the parser reads nothing; and a
@@ -112,6 +119,7 @@ private final class ConnectionTimes: ChannelDuplexHandler {
     private func bodyIsLate(_ context: ChannelHandlerContext) {
         guard requestsUnderWay > 0 else { return context.close(promise: nil) }
         isEnding = true
+        isBodyComing = false
         context.fireErrorCaught(LateBody())
         let channel = context.channel
         deadline = context.eventLoop.scheduleTask(in: Self.answerTimeout) { channel.close(promise: nil) }
@@ -121,13 +129,14 @@ private final class ConnectionTimes: ChannelDuplexHandler {
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         switch unwrapOutboundIn(data) {
-        case .head(var head) where isEnding:
+        case .head(var head) where isEnding && requestsUnderWay == 1:
             head.headerFields[.connection] = "close"
             return context.write(wrapOutboundOut(.head(head)), promise: promise)
         case .head, .body: return context.write(data, promise: promise)
         case .end: requestsUnderWay -= 1
         }
-        guard isEnding, requestsUnderWay <= 0 else { return context.write(data, promise: promise) }
+        // Closed with a body unread, the answer would be lost on its way.
+        guard isEnding, !isBodyComing, requestsUnderWay <= 0 else { return context.write(data, promise: promise) }
         let channel = context.channel
         let written = promise ?? context.eventLoop.makePromise()
         written.futureResult.whenComplete { _ in channel.close(promise: nil) }
@@ -139,7 +148,7 @@ private final class ConnectionTimes: ChannelDuplexHandler {
         case is IdleStateHandler.IdleStateEvent: context.close(promise: nil)
         case is ChannelShouldQuiesceEvent:
             isEnding = true
-            if requestsUnderWay <= 0 { context.close(promise: nil) }
+            if requestsUnderWay <= 0, !isBodyComing { context.close(promise: nil) }
         default: break
         }
         context.fireUserInboundEventTriggered(event)

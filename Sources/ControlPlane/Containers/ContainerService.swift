@@ -91,7 +91,8 @@ struct ContainerService: Sendable {
                         data: Presentation.container(container, activity: nil, host: .online)))
                 // It has just been looked at: again only where something may fit by now. What changes at other control
                 // planes is not known here.
-                if container.agent == nil, board.isShared || gateway.placement.count != rings {
+                let isNew = gateway.placement.count != rings || container.placement == Store.overtaken
+                if container.agent == nil, board.isShared || isNew {
                     await board.post(.placementWanted)
                 }
                 await gateway.createRequested(container)
@@ -170,7 +171,9 @@ struct ContainerService: Sendable {
     /// - Parameter keepsEnd: false where its owner has a tier without sessions by now.
     func start(_ container: ContainerRecord, keepsEnd: Bool) async throws -> Outcome {
         let isAsWanted = container.wish == .running && (keepsEnd || container.spec.expiresAt == nil)
-        if isAsWanted, container.isUp, container.observed?.generation == container.generation {
+        // What waits for another try of its set-up gets it at once.
+        let isUp = container.status == .running || (container.isUp && container.observed?.reason == nil)
+        if isAsWanted, isUp, container.observed?.generation == container.generation {
             return Outcome(before: container, container: container, isConfirmed: true)
         }
         housekeeping.ring()
@@ -263,6 +266,10 @@ struct ContainerService: Sendable {
             .event(
                 user: container.userID, type: "container_updated",
                 data: Presentation.container(outcome.container, activity: nil, host: .online)))
+        // What waits may fit into what it has left.
+        if outcome.container.spec.resources.memoryMB < outcome.before.spec.resources.memoryMB {
+            await board.post(.placementWanted)
+        }
         return outcome
     }
 

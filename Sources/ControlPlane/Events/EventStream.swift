@@ -20,7 +20,7 @@ struct EventStream: Sendable {
     /// A client has nothing to say but `ping`.
     static let limits = WebSocketLimits(frameBytes: 4096, messageBytes: 4096)
 
-    /// How often an open stream is checked against an expired token, or one that was revoked by another program.
+    /// How often an open stream is checked against an expired token.
     private static let tokenCheckSeconds = 30
 
     func run(_ connection: WebSocketConnection) async {

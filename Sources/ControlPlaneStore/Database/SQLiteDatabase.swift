@@ -80,13 +80,15 @@ final class SQLiteDatabase: SQLDatabase {
     var steps: [String] { SQLiteSchema.migrator.migrations }
 
     func migrations() async throws -> [String] {
-        try await pool.read { try SQLiteSchema.migrator.appliedMigrations($0) }
+        try await pool.read { database in
+            let known = try SQLiteSchema.migrator.appliedMigrations(database)
+            // Those of a later version come last.
+            return known + (try SQLiteSchema.migrator.appliedIdentifiers(database).subtracting(steps)).sorted()
+        }
     }
 
     func migrate() async throws {
-        let known = Set(SQLiteSchema.migrator.migrations)
-        let newer = try await pool.read { try SQLiteSchema.migrator.appliedIdentifiers($0).subtracting(known) }
-        if let step = newer.max() { throw StoreFailure.newerSchema(step) }
+        if let step = Set(try await migrations()).subtracting(steps).max() { throw StoreFailure.newerSchema(step) }
         try SQLiteSchema.migrator.migrate(pool)
         // They know the tables as they were.
         pool.invalidateReadOnlyConnections()
