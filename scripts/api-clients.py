@@ -132,6 +132,9 @@ def smuggling():
     ]:
         answer = raw(data, 3)
         check(f"garbage: {what}", b" 200 " not in answer[:20] and b" 5" not in answer[8:12], answer[:200])
+    late = raw(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGARBAGE\r\n\r\n", 5)
+    check("garbage behind a request is a 400 in JSON, and the end",
+          late.count(b" 200 ") == 1 and b" 400 " in late and late.endswith(b'{"error":"malformed request"}'), late)
     check("and it lives", httpx.get(url + "/health").status_code == 200)
 
 
@@ -160,6 +163,23 @@ def proxied():
           late.count(b" 426 ") == 1 and time.monotonic() - start < 5, late)
     check("an upgrade that comes first is one, behind a proxy too",
           b" 101 " in raw(upgrade.replace("Host: x", "Host: x\r\nX-Forwarded-For: 203.0.113.5").encode(), 1)[:20])
+
+
+def handshakes():
+    """A WebSocket that is refused is told why in the words of every other refusal."""
+    upgrade = ("GET {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+    with httpx.Client(base_url=url, headers=bearer, timeout=40) as client:
+        writer = client.post("/api/tokens", json={"scopes": ["write"]}).json()["token"]
+    for what, path, text, status, words, header in [
+        ("no token of ours", "/ws/events", "wrong", "401", {"error": "unauthorized"}, b"www-authenticate: bearer"),
+        ("no scope for it", "/ws/events", writer, "403",
+         {"error": "insufficient permissions", "message": "the token lacks the scope \"read\""}, b""),
+        ("no such agent", "/ws/agent/nobody", token, "404", {"error": "agent not found"}, b""),
+    ]:
+        head, _, body = raw(upgrade.format(path, text).encode()).partition(b"\r\n\r\n")
+        check(f"a handshake with {what} is a {status} as any other", head.startswith(f"HTTP/1.1 {status}".encode())
+              and json.loads(body or b"{}") == words and header in head.lower(), (head, body))
 
 
 def methods():
@@ -209,6 +229,7 @@ documented()
 asyncio.run(events())
 smuggling()
 proxied()
+handshakes()
 methods()
 slow("to a route", token, "408")
 slow("behind a refusal", "wrong", "401")

@@ -17,7 +17,8 @@ package enum PresentedStatus: String, Hashable, Sendable {
         case .running: return .running
         case .stopped, .removed: return .stopped
         case .failed: return .error
-        case .stopping: return wish == .running ? .running : .stopped
+        // It runs until the agent has seen that it does not, also where it cannot be looked at meanwhile.
+        case .stopping: return wish == .removed ? .stopped : .running
         case .backoff: return .error
         case .waiting where observed.reason != nil && observed.reason != "engine_does_not_answer":
             return everRan ? .error : .creating

@@ -243,6 +243,7 @@ import Testing
         #expect(PresentedStatus.of(wish: .running, observed: status(.pulling, startedAt: 5), everRan: true) == .running)
         #expect(PresentedStatus.of(wish: .running, observed: status(.running, startedAt: 5), everRan: true) == .running)
         #expect(PresentedStatus.of(wish: .stopped, observed: status(.stopped), everRan: true) == .stopped)
+        #expect(PresentedStatus.of(wish: .stopped, observed: status(.stopping), everRan: true) == .running, "not yet")
         #expect(PresentedStatus.of(wish: .running, observed: status(.failed, reason: "x"), everRan: false) == .error)
         #expect(
             PresentedStatus.isSettled(status(.failed), at: 1) && !PresentedStatus.isSettled(status(.running), at: 2))

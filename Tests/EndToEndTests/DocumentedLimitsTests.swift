@@ -394,6 +394,11 @@ extension APIClient {
             method, url, headers: headers ?? usual, body: body.map { ByteBuffer(string: $0) },
             options: .init(timeout: .seconds(60)), group: TestEnvironment.group)
         let value = try JSONCoding.decode(JSONValue.self, from: answer.body)
+        for problem in OpenAPICheck.problems(
+            method: method.rawValue, path: path, status: answer.status, body: value)
+        {
+            Issue.record("not as GET /openapi.json says: \(problem)")
+        }
         let named = Dictionary(
             answer.headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first })
         return (Answer(status: answer.status, body: value), named)

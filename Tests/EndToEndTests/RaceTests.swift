@@ -1,3 +1,4 @@
+import BerthModel
 import Foundation
 import NIOCore
 import NIOHTTP1
@@ -5,7 +6,7 @@ import ServiceRuntime
 import Testing
 import WebSocketTransport
 
-/// Requests that race, a hundred times each, against a control plane without any host.
+/// Requests that race, a hundred times each; where nothing else is said, against a control plane without any host.
 @Suite struct Races {
     private static let rounds = 100
 
@@ -52,6 +53,32 @@ import WebSocketTransport
             #expect(try await client.container(id).status == 404)
         }
         #expect(try await client.entries().isEmpty)
+        try await controlPlane.stop()
+    }
+
+    @Test(.timeLimit(.minutes(5)))
+    func `what is deleted on a host stays so, whatever was asked for at the same time`() async throws {
+        let controlPlane = try await TestControlPlane { _ in ["BERTH_CONFIRM_SECONDS": "5"] }
+        let client = await controlPlane.client()
+        let agent = try await ScriptedAgent(of: client)
+        try await agent.connect()
+        for round in 0..<Self.rounds {
+            let id = try await client.create("a\(round)")
+            try await client.untilStatus("running", id)
+            let path = "/api/containers/\(id)"
+            let statuses = try await together(3) { which in
+                switch which {
+                case 0: try await client.call(.PATCH, path, #"{"memory_mb":512}"#).status
+                case 1: try await client.call(.POST, path + "/stop").status
+                default: try await client.call(.DELETE, path).status
+                }
+            }
+            // Done before it, overtaken by it on the host, or too late.
+            #expect(statuses.prefix(2).allSatisfy { [200, 202, 404].contains($0) }, "round \(round): \(statuses)")
+            #expect([200, 202].contains(statuses[2]), "round \(round): \(statuses)")
+            #expect(try await client.container(id).status == 404)
+            try await untilTrue("its host is told", within: 10) { agent.wanted(id)?.wish == .removed }
+        }
         try await controlPlane.stop()
     }
 

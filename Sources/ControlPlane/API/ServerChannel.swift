@@ -127,8 +127,23 @@ private final class ConnectionTimes: ChannelDuplexHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) { deadline?.cancel() }
 
+    /// To a request that is none the framework answers by itself, with nothing in it.
+    private static let malformed = ByteBuffer(string: #"{"error":"malformed request"}"#)
+
+    private func answerMalformed(_ context: ChannelHandlerContext, _ head: HTTPResponse) {
+        var head = head
+        head.headerFields[.contentType] = "application/json; charset=utf-8"
+        head.headerFields[.contentLength] = String(Self.malformed.readableBytes)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.write(wrapOutboundOut(.body(Self.malformed)), promise: nil)
+    }
+
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         switch unwrapOutboundIn(data) {
+        case .head(let head) where head.status == .badRequest && head.headerFields[.contentLength] == "0":
+            answerMalformed(context, head)
+            promise?.succeed()
+            return
         case .head(var head) where isEnding && requestsUnderWay == 1:
             head.headerFields[.connection] = "close"
             return context.write(wrapOutboundOut(.head(head)), promise: promise)
