@@ -5,6 +5,7 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import ServiceRuntime
+import Synchronization
 import Testing
 import WebSocketTransport
 
@@ -209,23 +210,35 @@ import WebSocketTransport
         try await controlPlane.stop()
     }
 
-    @Test func `a revoked token ends the event streams that were opened with it, at once`() async throws {
-        let controlPlane = try await TestControlPlane()
-        let admin = await controlPlane.client()
+    /// How a stream of a new token ends, and how soon, once `revoke` is through with the token's id.
+    private func stream(
+        of admin: APIClient, revoked revoke: @escaping @Sendable (_ id: String) async throws -> Void
+    ) async throws -> (closure: WebSocketClosure, after: Duration) {
         let made = try await admin.call(.POST, "/api/tokens", #"{"name":"t","scopes":["read"]}"#)
         let (id, text) = (try #require(made.text("id")), try #require(made.text("token")))
-        let url = try #require(RemoteURL("ws://127.0.0.1:\(admin.port)/ws/events"))
         let connection = try await WebSocketClient.connect(
-            to: url, headers: ["Authorization": "Bearer \(text)"], group: TestEnvironment.group)
+            to: try #require(RemoteURL("ws://127.0.0.1:\(admin.port)/ws/events")),
+            headers: ["Authorization": "Bearer \(text)"], group: TestEnvironment.group)
+        let passed = Mutex(Duration.zero)
         let closure = try await connection.run { messages, _ in
             var iterator = messages.makeAsyncIterator()
             _ = try await iterator.next()
-            #expect(try await admin.call(.DELETE, "/api/tokens/\(id)").status == 200)
+            try await revoke(id)
             let start = ContinuousClock.now
             while try await iterator.next() != nil {}
-            #expect(start.duration(to: .now) < .seconds(5))
+            passed.withLock { $0 = start.duration(to: .now) }
         }
-        #expect(closure.code == 4401, "\(closure)")
+        return (closure, passed.withLock { $0 })
+    }
+
+    @Test func `a revoked token ends the event streams that were opened with it, at once`() async throws {
+        let controlPlane = try await TestControlPlane()
+        let admin = await controlPlane.client()
+        let ended = try await stream(of: admin) { id in
+            let revoked = try await admin.call(.DELETE, "/api/tokens/\(id)")
+            #expect(revoked.status == 200)
+        }
+        #expect(ended.closure.code == 4401 && ended.after < .seconds(5), "\(ended)")
         try await controlPlane.stop()
     }
 
@@ -254,25 +267,14 @@ import WebSocketTransport
 
     @Test func `a token that another program revokes ends its event streams as well`() async throws {
         let controlPlane = try await TestControlPlane()
-        let admin = await controlPlane.client()
-        let made = try await admin.call(.POST, "/api/tokens", #"{"name":"t","scopes":["read"]}"#)
-        let (id, text) = (try #require(made.text("id")), try #require(made.text("token")))
-        let url = try #require(RemoteURL("ws://127.0.0.1:\(admin.port)/ws/events"))
-        let connection = try await WebSocketClient.connect(
-            to: url, headers: ["Authorization": "Bearer \(text)"], group: TestEnvironment.group)
-        let closure = try await connection.run { messages, _ in
-            var iterator = messages.makeAsyncIterator()
-            _ = try await iterator.next()
+        let ended = try await stream(of: await controlPlane.client()) { id in
             let revoked = try await RunningProgram.run(
                 try TestEnvironment.binary("berth-server"),
                 ["token", "revoke", "--user", "admin", id] + controlPlane.databaseFlag)
             #expect(revoked.status == 0, "\(revoked)")
-            let start = ContinuousClock.now
-            while try await iterator.next() != nil {}
-            // Far below the 30 s after which each stream looks by itself.
-            #expect(start.duration(to: .now) < .seconds(10))
         }
-        #expect(closure.code == 4401, "\(closure)")
+        // Far below the 30 s after which each stream looks by itself.
+        #expect(ended.closure.code == 4401 && ended.after < .seconds(10), "\(ended)")
         try await controlPlane.stop()
     }
 

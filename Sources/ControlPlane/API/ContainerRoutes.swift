@@ -331,34 +331,6 @@ struct ContainerRoutes: Sendable {
 
     // MARK: parts
 
-    private static func shell(_ body: inout BodyReader) throws -> SetUp.Shell {
-        var shell = SetUp.Shell()
-        shell.isEnhanced = try body.flag("enhanced") ?? false
-        shell.theme = try body.text("theme")
-        shell.suggestsFromHistory = try body.flag("autosuggestions") ?? false
-        shell.highlightsSyntax = try body.flag("syntax_highlight") ?? false
-        shell.searchesHistory = try body.flag("history_search") ?? false
-        shell.hasGitAliases = try body.flag("git_aliases") ?? false
-        shell.showsSystemStats = try body.flag("system_stats") ?? false
-        shell.usesTmux = try body.flag("use_tmux") ?? false
-        if let theme = shell.theme, !SetUp.Shell.isTheme(theme) {
-            throw APIError.badField("shell.theme", "\"\(theme.prefix(80))\"", expected: "1 to 32 of a-z, 0-9 and '-'")
-        }
-        return shell
-    }
-
-    private static func resources(_ body: inout BodyReader) throws -> ResourceRequest {
-        ResourceRequest(
-            memoryMB: try body.integer(
-                "memory_mb", expected: "a whole number of at least \(ResourceRequest.leastMemoryMB)"),
-            cpuMillicores: try body.integer(
-                "cpu_shares", expected: "a whole number of at least \(ResourceRequest.leastCPUMillicores)"),
-            diskMB: try body.integer("disk_mb", expected: "a whole number of at least \(ResourceRequest.leastDiskMB)"),
-            egressKbps: try body.integer("egress_kbps", expected: "0 (no limit) or thousands of bits a second"),
-            ingressKbps: try body.integer("ingress_kbps", expected: "0 (no limit) or thousands of bits a second"),
-            volumeMB: try body.integer("volume_mb", expected: "0 (no limit) or a whole number of MiB"))
-    }
-
     /// Nil where the id is not one of an agent; 404 where it is a malformed one.
     static func agentID(_ context: APIContext) throws -> AgentID? {
         let text = try Self.id(context)
