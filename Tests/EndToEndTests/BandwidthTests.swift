@@ -23,10 +23,10 @@ extension RealParts {
 
             func measure(_ what: String, egress: Double, ingress: Double) async throws {
                 let running = try #require(try await house.client.untilStatus("running", id)["id"]?.text)
-                let sent = try await peer.rate(of: running, sends: true)
-                #expect(abs(sent / egress - 1) < 0.1, "\(what): \(sent) Mbit/s sent, \(egress) allowed")
-                let received = try await peer.rate(of: running, sends: false)
-                #expect(abs(received / ingress - 1) < 0.1, "\(what): \(received) Mbit/s received, \(ingress) allowed")
+                let sent = try await peer.rates(of: running, sends: true, limit: egress)
+                #expect(Peer.keep(sent, to: egress), "\(what): \(sent) Mbit/s sent, \(egress) allowed")
+                let received = try await peer.rates(of: running, sends: false, limit: ingress)
+                #expect(Peer.keep(received, to: ingress), "\(what): \(received) Mbit/s received, \(ingress) allowed")
             }
             try await measure("at first", egress: 8, ingress: 16)
 
@@ -73,7 +73,8 @@ extension RealParts {
             #expect(try peer.isLimited(container))
             try peer.remove(Peer.name(container))
             try await untilTrue("it is there again", within: 50) { try peer.isLimited(container) }
-            #expect(abs(try await peer.rate(of: container, sends: true) / 8 - 1) < 0.1)
+            let sent = try await peer.rates(of: container, sends: true, limit: 8)
+            #expect(Peer.keep(sent, to: 8), "\(sent) Mbit/s sent, 8 allowed")
 
             #expect(try await house.client.call(.DELETE, "/api/containers/\(id)").status < 300)
             try await untilTrue("it is gone", within: 20) { try !peer.isLimited(container) }
@@ -144,6 +145,20 @@ private struct Peer {
         let script = "perl -e '\(client.replacingOccurrences(of: "'", with: "'\\''"))' 2>&1; true"
         let said = try await engine.run(script, in: container)
         return try #require(Double(said), "\(said)")
+    }
+
+    /// Of a transfer and, as a busy machine makes them slower and never faster, of more where it was too slow.
+    func rates(of container: String, sends: Bool, limit: Double) async throws -> [Double] {
+        var rates: [Double] = []
+        repeat {
+            rates.append(try await rate(of: container, sends: sends))
+        } while rates.count < 4 && rates.allSatisfy { $0 < limit * 0.9 }
+        return rates
+    }
+
+    /// None was faster than allowed, and one had what it may have, within a tenth.
+    static func keep(_ rates: [Double], to limit: Double) -> Bool {
+        rates.allSatisfy { $0 < limit * 1.1 } && rates.contains { $0 > limit * 0.9 }
     }
 
     func isLimited(_ container: String) throws -> Bool {
