@@ -14,12 +14,12 @@ package enum JSONValue: Hashable, Sendable, Codable {
         // What is most frequent first: each wrong guess makes an error, which costs more than the value.
         if let value = try? container.decode(String.self) {
             self = .string(value)
+        } else if let value = try? container.decode(Int.self) {
+            self = .integer(value)
         } else if let value = try? container.decode([String: JSONValue].self) {
             self = .object(value)
         } else if container.decodeNil() {
             self = .null
-        } else if let value = try? container.decode(Int.self) {
-            self = .integer(value)
         } else if let value = try? container.decode(Double.self) {
             self = .number(value)
         } else if let value = try? container.decode(Bool.self) {

@@ -1,5 +1,6 @@
 import Foundation
 import ServiceRuntime
+import Simulation
 import Testing
 
 /// JSON that is written by hand must be what an encoder writes, whatever is in it.
@@ -7,9 +8,9 @@ import Testing
     @Test func `any value is written in the bytes of an encoder, and read back as itself`() throws {
         let seed = UInt64.random(in: 1...(.max))
         print("seed \(seed)")
-        var random = Numbers(state: seed)
+        var random = SplitMix(seed: seed)
         for _ in 0..<2000 {
-            let value = Self.value(&random, deepest: 4)
+            let value = JSONSamples.value(&random, deepest: 4)
             let text = value.jsonText
             #expect(try JSONCoding.decode(JSONValue.self, from: text) == value, "\(text)")
             #expect(text == (try JSONCoding.encodeText(value)))
@@ -29,18 +30,11 @@ import Testing
     func `what is easily written wrong`(value: JSONValue, text: String) {
         #expect(value.jsonText == text)
     }
+}
 
-    private struct Numbers: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state ^= state << 13
-            state ^= state >> 7
-            state ^= state << 17
-            return state
-        }
-    }
-
-    private static func value(_ random: inout Numbers, deepest: Int) -> JSONValue {
+/// Values of all kinds, with text that is easily written wrong.
+enum JSONSamples {
+    static func value(_ random: inout SplitMix, deepest: Int) -> JSONValue {
         switch Int.random(in: 0..<(deepest > 0 ? 7 : 5), using: &random) {
         case 0: .null
         case 1: .bool(Bool.random(using: &random))
@@ -60,7 +54,7 @@ import Testing
 
     private static let characters = Array("abcXYZ019 _-./\\\"\n\t\u{1}\u{1F}\u{7F}äßé漢字\u{1F600}")
 
-    private static func text(_ random: inout Numbers) -> String {
+    private static func text(_ random: inout SplitMix) -> String {
         String(
             (0..<Int.random(in: 0..<12, using: &random)).map { _ in characters.randomElement(using: &random) ?? "a" })
     }

@@ -9,8 +9,8 @@ import ServiceRuntime
 struct BodyReader {
     static let limit = 1024 * 1024
 
-    private let fields: [String: JSONValue]
-    private var known: Set<String> = []
+    /// Those that nobody has asked for yet; each is asked for once.
+    private var unread: [String: JSONValue]
     private var prefix = ""
     private var innerWarnings: [String] = []
 
@@ -29,7 +29,7 @@ struct BodyReader {
             throw error
         }
         if buffer.readableBytes == 0, mayBeEmpty {
-            fields = [:]
+            unread = [:]
             return
         }
         if let type = request.headers[.contentType], !Self.isJSON(type) {
@@ -37,11 +37,14 @@ struct BodyReader {
                 .unsupportedMediaType, "unsupported media type",
                 ["message": .string("send the body as Content-Type: application/json")])
         }
-        if let problem = buffer.withUnsafeReadableBytes(JSONShape.problem) { throw APIError(.badRequest, "\(problem)") }
-        guard let value = try? JSONCoding.decode(JSONValue.self, from: buffer), case .object(let fields) = value else {
-            throw APIError(.badRequest, "the body must be a JSON object")
+        do {
+            guard case .object(let fields) = try buffer.withUnsafeReadableBytes(JSONParser.value) else {
+                throw APIError(.badRequest, "the body must be a JSON object")
+            }
+            unread = fields
+        } catch let problem as JSONParser.Problem {
+            throw APIError(.badRequest, "\(problem)")
         }
-        self.fields = fields
     }
 
     /// `application/json`, also with a suffix (`application/merge-patch+json`) and parameters; UTF-8 is the only charset.
@@ -179,7 +182,7 @@ struct BodyReader {
     }
 
     private init(fields: [String: JSONValue], name: String) {
-        self.fields = fields
+        unread = fields
         prefix = name + "."
     }
 
@@ -191,14 +194,8 @@ struct BodyReader {
     }
 
     var warnings: [String] {
-        fields.keys.filter { !known.contains($0) }.sorted().map {
-            "\(path(String($0.prefix(80)))): unknown field, ignored"
-        }
-            + innerWarnings
+        unread.keys.sorted().map { "\(path(String($0.prefix(80)))): unknown field, ignored" } + innerWarnings
     }
 
-    private mutating func take(_ name: String) -> JSONValue? {
-        known.insert(name)
-        return fields[name]
-    }
+    private mutating func take(_ name: String) -> JSONValue? { unread.removeValue(forKey: name) }
 }
