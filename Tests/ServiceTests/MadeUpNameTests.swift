@@ -22,7 +22,8 @@ struct ContainerStage: Sendable {
             store: store,
             gateway: AgentGateway(store: store, board: board, errands: Errands(), placement: Doorbell(), log: log),
             board: board, desk: ConfirmationDesk(),
-            configuration: try ServerConfiguration.load(file: nil, environment: [:]), housekeeping: Doorbell())
+            configuration: try ServerConfiguration.load(file: nil, environment: [:]), housekeeping: Doorbell(),
+            announcements: Announcements())
         if let madeUpName { service.madeUpName = madeUpName }
         self.service = service
     }

@@ -39,6 +39,8 @@ struct ContainerRoutes: Sendable {
 
     // MARK: create and read
 
+    private static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
+
     @Sendable func create(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
@@ -59,7 +61,7 @@ struct ContainerRoutes: Sendable {
         }
         try Self.checkLength(order)
         if let text = try body.text("agent") { order.hosts = try Self.hosts(text) }
-        order.idempotencyKey = order.idempotencyKey ?? HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
+        order.idempotencyKey = order.idempotencyKey ?? request.headers[Self.idempotencyKey]
         if let key = order.idempotencyKey, !(1...255).contains(key.utf8.count) {
             throw APIError.badField("idempotency_key", "\(key.utf8.count) bytes", expected: "1 to 255 bytes")
         }
@@ -150,8 +152,7 @@ struct ContainerRoutes: Sendable {
     /// Tells its owner's listeners what it is now.
     func announce(_ id: WorkloadID) async throws {
         guard let container = try await store.container(id) else { return }
-        await gateway.board.post(
-            .event(user: container.userID, type: "container_updated", data: try await present(container)))
+        service.announce("container_updated", to: container.userID, try await present(container))
     }
 
     @Sendable func get(_ request: Request, _ context: APIContext) async throws -> Response {

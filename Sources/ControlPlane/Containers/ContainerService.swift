@@ -14,6 +14,7 @@ struct ContainerService: Sendable {
     let configuration: ServerConfiguration
     /// Rung where a session with an end begins.
     let housekeeping: Doorbell
+    let announcements: Announcements
     /// For a container that is given no name; a test makes up one that is taken.
     var madeUpName: @Sendable () -> String = {
         var random = SystemRandomNumberGenerator()
@@ -85,18 +86,10 @@ struct ContainerService: Sendable {
             switch outcome {
             case .created(let container):
                 if container.spec.expiresAt != nil { housekeeping.ring() }
-                await board.post(
-                    .event(
-                        user: user.id, type: "container_created",
-                        data: Presentation.container(container, activity: nil, host: .online)))
                 // It has just been looked at: again only where something may fit by now. What changes at other control
                 // planes is not known here.
                 let isNew = gateway.placement.count != rings || container.placement == Store.overtaken
-                if container.agent == nil, board.isShared || isNew {
-                    await board.post(.placementWanted)
-                }
-                await gateway.createRequested(container)
-                await gateway.desiredStateChanged(container.agent)
+                announcements.add { await announceCreation(of: container, isToBePlaced: board.isShared || isNew) }
                 return container
             case .repeated(let container): return container
             case .limitReached(let current): throw limitReached(current, user)
@@ -105,6 +98,16 @@ struct ContainerService: Sendable {
             }
         }
         throw APIError(.conflict, "container name already exists")
+    }
+
+    private func announceCreation(of container: ContainerRecord, isToBePlaced: Bool) async {
+        await board.post(
+            .event(
+                user: container.userID, type: "container_created",
+                data: Presentation.container(container, activity: nil, host: .online)))
+        if container.agent == nil, isToBePlaced { await board.post(.placementWanted) }
+        await gateway.createRequested(container)
+        await gateway.desiredStateChanged(container.agent)
     }
 
     private func limitReached(_ current: Int, _ user: UserRecord) -> APIError {
@@ -160,6 +163,15 @@ struct ContainerService: Sendable {
 
     // MARK: change
 
+    private func announce(_ type: String, of container: ContainerRecord, host: HostState) {
+        announce(type, to: container.userID, Presentation.container(container, activity: nil, host: host))
+    }
+
+    /// - Parameter data: of an event for the streams of `user`.
+    func announce(_ type: String, to user: String, _ data: JSONValue) {
+        announcements.add { [board] in await board.post(.event(user: user, type: type, data: data)) }
+    }
+
     /// A change, and how far it has come.
     struct Outcome: Sendable {
         var before: ContainerRecord
@@ -189,10 +201,7 @@ struct ContainerService: Sendable {
         let outcome = try await change(container) { $0.wish = .stopped }
         // Where there is a host, it says so itself.
         if outcome.container.agent == nil, container.status != .stopped {
-            await board.post(
-                .event(
-                    user: container.userID, type: "container_stopped",
-                    data: Presentation.container(outcome.container, activity: nil, host: .offline)))
+            announce("container_stopped", of: outcome.container, host: .offline)
         }
         return outcome
     }
@@ -210,13 +219,12 @@ struct ContainerService: Sendable {
             // Only what is gone is gone.
             outcome.isConfirmed = outcome.isConfirmed && outcome.container.observed?.phase == .removed
         }
-        await board.post(
-            .event(
-                user: container.userID, type: "container_deleted",
-                data: .object([
-                    "id": .string(container.presentedID), "db_id": .string(container.id.text),
-                    "name": .string(container.spec.name), "status": .string("deleted"),
-                ])))
+        announce(
+            "container_deleted", to: container.userID,
+            .object([
+                "id": .string(container.presentedID), "db_id": .string(container.id.text),
+                "name": .string(container.spec.name), "status": .string("deleted"),
+            ]))
         return outcome
     }
 
@@ -229,10 +237,7 @@ struct ContainerService: Sendable {
         case .hostIsGone: throw APIError.hostIsGone
         case .limitReached(let current): throw limitReached(current, user)
         case .restored(let container):
-            await board.post(
-                .event(
-                    user: user.id, type: "container_created",
-                    data: Presentation.container(container, activity: nil, host: .online)))
+            announce("container_created", of: container, host: .online)
             // It may fit somewhere by now, and its session may have an end.
             housekeeping.ring()
             if container.agent == nil { await board.post(.placementWanted) }
@@ -262,10 +267,7 @@ struct ContainerService: Sendable {
             }
             if let idleTimeout { record.spec.idleTimeoutSeconds = limits.idleTimeout(idleTimeout) }
         }
-        await board.post(
-            .event(
-                user: container.userID, type: "container_updated",
-                data: Presentation.container(outcome.container, activity: nil, host: .online)))
+        announce("container_updated", of: outcome.container, host: .online)
         // What waits may fit into what it has left.
         if outcome.container.spec.resources.memoryMB < outcome.before.spec.resources.memoryMB {
             await board.post(.placementWanted)

@@ -59,6 +59,7 @@ package struct ControlPlaneService: Service {
         let board = NoticeBoard(server: Secrets.newUUID(), channel: store.noticeChannel(), log: log)
         let shared = board.isShared ? store : nil
         let errands = Errands()
+        let announcements = Announcements()
         let placement = Doorbell()
         let housekeeping = Doorbell()
         let revocations = Revocations()
@@ -70,7 +71,7 @@ package struct ControlPlaneService: Service {
             store: store, board: board, errands: errands, placement: placement, log: log)
         let containers = ContainerService(
             store: store, gateway: gateway, board: board, desk: desk, configuration: configuration,
-            housekeeping: housekeeping)
+            housekeeping: housekeeping, announcements: announcements)
         let membership = Membership(
             store: store, board: board, gateway: gateway, hub: hub, housekeeping: housekeeping, errands: errands,
             log: log)
@@ -128,6 +129,7 @@ package struct ControlPlaneService: Service {
             group.addTask {
                 await board.untilHearing()
                 try await application.run()
+                await announcements.flush()
                 await membership.leave()
             }
             group.addTask {
@@ -178,7 +180,8 @@ package struct ControlPlaneService: Service {
 
     private func feedWatchdog(_ gateway: AgentGateway) async throws {
         while true {
-            _ = await gateway.online
+            // A gateway that hangs does not answer.
+            _ = await gateway.isOnline(nil)
             manager.alive()
             try await Task.sleep(for: manager.watchdogInterval ?? .seconds(3600))
         }
