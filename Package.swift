@@ -26,6 +26,7 @@ let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package
 let jwtKit = Target.Dependency.product(name: "JWTKit", package: "jwt-kit")
 let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
@@ -72,7 +73,8 @@ let package = Package(
         .target(name: "CServiceRuntime"),
 
         .target(
-            name: "ControlPlaneStore", dependencies: ["BerthModel", "ControlPlaneCore", grdb], swiftSettings: strict),
+            name: "ControlPlaneStore",
+            dependencies: ["BerthModel", "ControlPlaneCore", "ServiceRuntime", grdb, sqlite], swiftSettings: strict),
         .target(
             name: "HostAgent",
             dependencies: [

@@ -115,7 +115,7 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
         if name.isEmpty || name.utf8.count > 64 || !name.utf8.allSatisfy(Self.isNameByte) {
             return "name: expected 1 to 64 letters, digits and hyphens"
         }
-        if image.isEmpty || image.utf8.count > 512 || image.contains(where: { $0.isWhitespace }) {
+        if image.isEmpty || image.utf8.count > 512 || image.unicodeScalars.contains(where: Self.isBlank) {
             return "image: expected a reference of 1 to 512 characters without blanks"
         }
         if let problem = resources.problem { return problem }
@@ -146,6 +146,11 @@ package struct WorkloadSpec: Hashable, Sendable, Codable {
             if let problem = volume.problem { return problem }
         }
         return PublishedPort.problem(of: publishedPorts)
+    }
+
+    private static func isBlank(_ scalar: Unicode.Scalar) -> Bool {
+        // What the table of all characters says of most of them.
+        scalar.isASCII ? scalar.value == 0x20 || (0x09...0x0D).contains(scalar.value) : scalar.properties.isWhitespace
     }
 
     private static func isNameByte(_ byte: UInt8) -> Bool {
@@ -188,17 +193,15 @@ package struct Resources: Hashable, Sendable, Codable {
     }
 
     var problem: String? {
-        let ranges: [(String, Int?, ClosedRange<Int>)] = [
-            ("memory_mb", memoryMB, 16...1_048_576), ("cpu_shares", cpuMillicores, 10...1_024_000),
-            ("disk_mb", diskMB, 64...16_777_216), ("pids", pids, 16...1_000_000),
-            ("egress_kbps", bandwidth?.egressKbps, Bandwidth.range),
-            ("ingress_kbps", bandwidth?.ingressKbps, Bandwidth.range), ("volume_mb", volumeMB, Self.volumeRange),
-        ]
-        for (field, value, range) in ranges {
-            guard let value, !range.contains(value) else { continue }
+        func check(_ field: String, _ value: Int?, _ range: ClosedRange<Int>) -> String? {
+            guard let value, !range.contains(value) else { return nil }
             return "\(field): expected \(range.lowerBound) to \(range.upperBound), found \(value)"
         }
-        return nil
+        return check("memory_mb", memoryMB, 16...1_048_576) ?? check("cpu_shares", cpuMillicores, 10...1_024_000)
+            ?? check("disk_mb", diskMB, 64...16_777_216) ?? check("pids", pids, 16...1_000_000)
+            ?? check("egress_kbps", bandwidth?.egressKbps, Bandwidth.range)
+            ?? check("ingress_kbps", bandwidth?.ingressKbps, Bandwidth.range)
+            ?? check("volume_mb", volumeMB, Self.volumeRange)
     }
 }
 

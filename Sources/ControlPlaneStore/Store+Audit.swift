@@ -71,12 +71,11 @@ extension Store {
     }
 
     /// - Returns: its number.
-    private static func insert(_ record: AuditRecord, _ database: any SQLConnection) throws -> Int? {
-        try database.value(
-            Int.self,
+    private static func insert(_ record: AuditRecord, _ database: any SQLConnection) throws -> Int {
+        try database.insert(
             """
             INSERT INTO audit (at, user_id, user_name, token_id, address, action, object, status)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 record.at, record.userID, record.userName, record.tokenID, record.address, record.action,

@@ -74,7 +74,7 @@ extension Store {
                 """,
                 [
                     container.id.text, container.userID, container.agent?.text, container.spec.name, container.image,
-                    container.role, container.generation, container.wish.rawValue, try Rows.json(container.spec),
+                    container.role, container.generation, container.wish.rawValue, container.spec.rowText,
                     container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision, false,
                     container.placement, try Rows.wantedAgent(wish), try Rows.hostWish(wish), idempotencyKey,
                     container.createdAt,
@@ -182,7 +182,7 @@ extension Store {
                 WHERE id = ?
                 """,
                 [
-                    container.spec.name, container.generation, container.wish.rawValue, try Rows.json(container.spec),
+                    container.spec.name, container.generation, container.wish.rawValue, container.spec.rowText,
                     container.spec.resources.memoryMB, container.spec.resources.cpuMillicores, revision,
                     container.lastUsedAt, container.deletedAt, removedAt, container.spec.expiresAt, id.text,
                 ])
@@ -206,7 +206,7 @@ extension Store {
             let revision = try Rows.raiseRevision(of: container.agent, database)
             try database.execute(
                 "UPDATE container SET spec = ?, changed_revision = ?, last_used_at = ? WHERE id = ?",
-                [try Rows.json(container.spec), revision, now, id.text])
+                [container.spec.rowText, revision, now, id.text])
             try remember()
             return container
         }
@@ -251,7 +251,7 @@ extension Store {
                     status.phase == .removed && container.wish == .removed && status.generation == container.generation
                     && (!container.isPurged || status.isPurged == true)
                 // What nothing is left of has no need of its secrets either.
-                let bare = isRemoved && container.isPurged ? try Rows.json(container.desired.spec) : nil
+                let bare = isRemoved && container.isPurged ? container.desired.spec.rowText : nil
                 try database.execute(
                     """
                     UPDATE container SET observed = ?, engine_id = ?, ever_ran = ?, spec = COALESCE(?, spec),

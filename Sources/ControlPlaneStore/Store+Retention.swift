@@ -64,7 +64,7 @@ extension Store {
                 ORDER BY deleted_at LIMIT ?
                 """, [moment, Self.roundOfHousekeeping])
             for row in unreachable {
-                let bare = try? Rows.json(Rows.container(row).desired.spec)
+                let bare = try? Rows.container(row).desired.spec.rowText
                 try database.execute(
                     "UPDATE container SET purges = TRUE, purged_at = ?, spec = COALESCE(?, spec) WHERE id = ?",
                     [now, bare, row["id"] as String])

@@ -6,7 +6,14 @@ import FoundationEssentials
 package struct Store: Sendable {
     let database: any SQLDatabase
     /// By the hash of their text; void ones are not remembered.
-    private let tokens = ReadMemory<String, (TokenRecord, UserRecord)>(most: 10_000)
+    private let tokens = ReadMemory<String, Identity>(most: 10_000)
+
+    /// Whom a token stands for; shared by all that remember it.
+    private final class Identity: Sendable {
+        let (token, user): (TokenRecord, UserRecord)
+
+        init(_ token: TokenRecord, _ user: UserRecord) { (self.token, self.user) = (token, user) }
+    }
 
     /// Nil where finding out costs as much as reading.
     package func version() -> StoreVersion? { database.version() }
@@ -145,7 +152,7 @@ package struct Store: Sendable {
     ) async throws -> (token: TokenRecord, user: UserRecord, version: StoreVersion?)? {
         let version = database.version()
         let found = try await tokens.value(hash, at: version?.tokens) {
-            try await database.read { database -> (TokenRecord, UserRecord)? in
+            try await database.read { database -> Identity? in
                 guard
                     let row = try database.row(
                         """
@@ -157,17 +164,17 @@ package struct Store: Sendable {
                 guard let user = try database.row("SELECT * FROM account WHERE id = ?", [token.userID]) else {
                     return nil
                 }
-                return (token, Rows.user(user))
+                return Identity(token, Rows.user(user))
             }
         }
-        guard let found, found.0.expiresAt.map({ $0 > now }) ?? true else { return nil }
-        if now - (found.0.lastUsedAt ?? 0) > 60 {
+        guard let found, found.token.expiresAt.map({ $0 > now }) ?? true else { return nil }
+        if now - (found.token.lastUsedAt ?? 0) > 60 {
             // For people to see; nobody is refused for the sake of it.
             _ = try? await database.write(.soon) { database in
-                try database.execute("UPDATE token SET last_used_at = ? WHERE id = ?", [now, found.0.id])
+                try database.execute("UPDATE token SET last_used_at = ? WHERE id = ?", [now, found.token.id])
             }
         }
-        return (found.0, found.1, version)
+        return (found.token, found.user, version)
     }
 
     package func tokens(of user: String) async throws -> [TokenRecord] {

@@ -16,10 +16,10 @@ extension JSONValue {
     private func write(to bytes: inout [UInt8]) {
         switch self {
         case .null: bytes.append(contentsOf: "null".utf8)
-        case .bool(let value): bytes.append(contentsOf: (value ? "true" : "false").utf8)
-        case .integer(let value): bytes.append(contentsOf: String(value).utf8)
-        case .number(let value): Self.write(value, to: &bytes)
-        case .string(let value): Self.write(value, to: &bytes)
+        case .bool(let value): JSONText.write(value, to: &bytes)
+        case .integer(let value): JSONText.write(value, to: &bytes)
+        case .number(let value): JSONText.write(value, to: &bytes)
+        case .string(let value): JSONText.write(value, to: &bytes)
         case .array(let values):
             bytes.append(UInt8(ascii: "["))
             for (index, value) in values.enumerated() {
@@ -31,7 +31,7 @@ extension JSONValue {
             bytes.append(UInt8(ascii: "{"))
             for (index, field) in fields.sorted(by: { $0.key < $1.key }).enumerated() {
                 if index > 0 { bytes.append(UInt8(ascii: ",")) }
-                Self.write(field.key, to: &bytes)
+                JSONText.write(field.key, to: &bytes)
                 bytes.append(UInt8(ascii: ":"))
                 field.value.write(to: &bytes)
             }
@@ -39,14 +39,25 @@ extension JSONValue {
         }
     }
 
-    private static func write(_ number: Double, to bytes: inout [UInt8]) {
+}
+
+/// Single values, as they stand in a text of JSON.
+enum JSONText {
+    static func write(_ bool: Bool, to bytes: inout [UInt8]) {
+        bytes.append(contentsOf: (bool ? "true" : "false").utf8)
+    }
+
+    static func write(_ number: Int, to bytes: inout [UInt8]) { bytes.append(contentsOf: String(number).utf8) }
+
+    /// A number that JSON does not have (infinite, not a number) is `null`.
+    static func write(_ number: Double, to bytes: inout [UInt8]) {
         guard number.isFinite else { return bytes.append(contentsOf: "null".utf8) }
         let text = number.description
         bytes.append(contentsOf: (text.hasSuffix(".0") ? text.dropLast(2) : text[...]).utf8)
     }
 
     /// RFC 8259, section 7: quotes, backslashes and control characters are escaped, and nothing else.
-    private static func write(_ text: String, to bytes: inout [UInt8]) {
+    static func write(_ text: String, to bytes: inout [UInt8]) {
         bytes.append(UInt8(ascii: "\""))
         defer { bytes.append(UInt8(ascii: "\"")) }
         var text = text

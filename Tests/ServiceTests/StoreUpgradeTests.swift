@@ -44,6 +44,30 @@ import Testing
         #expect(try await store.deletedContainers(of: "u2").count == 1)
     }
 
+    @Test func `audit records keep their numbers through an upgrade, and the next one is higher`() async throws {
+        let folder = try Folder()
+        let path = folder.path + "/old"
+        let old = try DatabasePool(path: path)
+        try SQLiteSchema.migrator.migrate(
+            old, upTo: "5 what was deleted is no work for what is there, hosts by what they are")
+        try await old.write { database in
+            for number in [3, 7] {
+                try database.execute(
+                    sql: "INSERT INTO audit VALUES (?, ?, 'u1', 'ann', 't1', '::1', 'POST /x', ?, 200)",
+                    arguments: [number, Double(number), number == 3 ? nil : "c1"])
+            }
+        }
+        try old.close()
+        let store = try await Store.open(.sqlite(path: path))
+        let record = AuditRecord(
+            at: 9, userID: "u1", userName: "ann", tokenID: "t1", address: "::1", action: "POST /y", object: nil,
+            status: 204)
+        try await store.keep(record)
+        let kept = try await store.audit(before: .max, user: nil, limit: 10)
+        #expect(kept.map(\.number) == [8, 7, 3])
+        #expect(kept.map(\.object) == [nil, "c1", nil] && kept.map(\.at) == [9, 7, 3])
+    }
+
     @Test(arguments: DatabaseKind.allCases)
     func `a database that a later version has changed is refused, and names the step`(_ kind: DatabaseKind) async throws
     {

@@ -4,22 +4,27 @@ import ControlPlaneStore
 import HTTPTypes
 import Hummingbird
 import ServiceRuntime
+import Synchronization
 
 /// Counts the requests of each user, and of each address whose requests carry no valid token. Several control planes on one
 /// database count together in its store.
-actor RateLimiter {
+final class RateLimiter: Sendable {
     private struct Key: Hashable {
         var who: String
         var `class`: RateLimit.Class
     }
 
+    private struct State {
+        /// Of users and of strangers apart: no number of the latter makes the former begin anew.
+        var windows: [Key: RateLimit.Window] = [:]
+        var strangers: [Key: RateLimit.Window] = [:]
+        var refusals: [Key: (until: ContinuousClock.Instant, verdict: RateLimit.Verdict)] = [:]
+    }
+
     private let limit: RateLimit
     /// Nil where this process is alone.
     private let shared: Store?
-    /// Of users and of strangers apart: no number of the latter makes the former begin anew.
-    private var windows: [Key: RateLimit.Window] = [:]
-    private var strangers: [Key: RateLimit.Window] = [:]
-    private var refusals: [Key: (until: ContinuousClock.Instant, verdict: RateLimit.Verdict)] = [:]
+    private let state = Mutex(State())
     /// Beyond this many, windows that are over are thrown away.
     private static let most = 10_000
 
@@ -34,7 +39,7 @@ actor RateLimiter {
         }
         let key = Key(who: who, class: `class`)
         // What was refused is refused until its window ends; the store is not asked for it.
-        if var refusal = refusals[key], refusal.until > .now {
+        if var refusal = state.withLock({ $0.refusals[key] }), refusal.until > .now {
             let left = ContinuousClock.now.duration(to: refusal.until) / .seconds(1)
             refusal.verdict.retryAfter = max(1, Int(left.rounded(.up)))
             return refusal.verdict
@@ -43,21 +48,25 @@ actor RateLimiter {
             return countHere(`class`, by: who, at: Timestamp.now())
         }
         let verdict = RateLimit.verdict(on: counted.window, limit: limit, at: counted.now)
-        if refusals.count >= Self.most { refusals = refusals.filter { $0.value.until > .now } }
-        if !verdict.isAllowed, refusals.count < Self.most {
-            refusals[key] = (.now + .seconds(verdict.resetAt - counted.now), verdict)
+        state.withLock { state in
+            if state.refusals.count >= Self.most { state.refusals = state.refusals.filter { $0.value.until > .now } }
+            if !verdict.isAllowed, state.refusals.count < Self.most {
+                state.refusals[key] = (.now + .seconds(verdict.resetAt - counted.now), verdict)
+            }
         }
         return verdict
     }
 
     private func countHere(_ class: RateLimit.Class, by who: String, at now: Double) -> RateLimit.Verdict? {
         let key = Key(who: who, class: `class`)
-        guard `class` == .unknown else {
-            Self.tidy(&windows, now)
-            return limit.counting(`class`, in: &windows[key], at: now)
+        return state.withLock { state in
+            guard `class` == .unknown else {
+                Self.tidy(&state.windows, now)
+                return limit.counting(`class`, in: &state.windows[key], at: now)
+            }
+            Self.tidy(&state.strangers, now)
+            return limit.counting(`class`, in: &state.strangers[key], at: now)
         }
-        Self.tidy(&strangers, now)
-        return limit.counting(`class`, in: &strangers[key], at: now)
     }
 
     private static func tidy(_ windows: inout [Key: RateLimit.Window], _ now: Double) {
@@ -71,13 +80,17 @@ actor RateLimiter {
 extension RateLimit.Verdict {
     var headers: HTTPFields {
         var fields = HTTPFields()
-        fields[.init("X-RateLimit-Limit")!] = String(limit)
-        fields[.init("X-RateLimit-Remaining")!] = String(remaining)
-        fields[.init("X-RateLimit-Reset")!] = String(Int(resetAt.rounded(.up)))
+        fields[Self.limitName] = String(limit)
+        fields[Self.remainingName] = String(remaining)
+        fields[Self.resetName] = String(Int(resetAt.rounded(.up)))
         if !isAllowed { fields[.retryAfter] = String(retryAfter) }
         return fields
     }
 
+    // Checked once and not for each answer.
+    private static let limitName = HTTPField.Name("X-RateLimit-Limit")!
+    private static let remainingName = HTTPField.Name("X-RateLimit-Remaining")!
+    private static let resetName = HTTPField.Name("X-RateLimit-Reset")!
 }
 
 /// After the caller is known, before anything is done for them.

@@ -45,7 +45,7 @@ actor AgentGateway {
     /// Who waits for an agent to be gone.
     var departures: [AgentID: [CheckedContinuation<Void, Never>]] = [:]
 
-    private var knownOnline: Set<AgentID>?
+    private nonisolated let knownOnline = Mutex<Set<AgentID>?>(nil)
 
     /// Ends of sessions that could not be stored.
     private var unstoredEnds: [AgentID: Int] = [:]
@@ -69,16 +69,22 @@ actor AgentGateway {
 
     // MARK: for the API
 
-    /// Made once until somebody comes or goes: a creation is no work for the whole fleet.
-    var online: Set<AgentID> {
-        if let knownOnline { return knownOnline }
+    /// Made once until somebody comes or goes: a creation is no work for the whole fleet, and mostly waits for nobody here.
+    nonisolated var online: Set<AgentID> {
+        get async {
+            if let known = knownOnline.withLock({ $0 }) { return known }
+            return await findOnline()
+        }
+    }
+
+    private func findOnline() -> Set<AgentID> {
         let all = Set(sessions.keys).union(presences.all.values.filter { $0.server != board.server }.map(\.agent))
-        knownOnline = all
+        knownOnline.withLock { $0 = all }
         return all
     }
 
     private func connectionsChanged() {
-        knownOnline = nil
+        knownOnline.withLock { $0 = nil }
         changes.add()
     }
 

@@ -85,6 +85,11 @@ protocol SQLConnection {
     /// Runs one statement; each `?` in it stands for the next argument.
     func run(_ sql: String, _ arguments: [any SQLArgument]) throws -> SQLResult
 
+    /// Inserts one row into a table whose column `id` is a number that the database gives.
+    ///
+    /// - Returns: that number.
+    func insert(_ sql: String, _ arguments: [any SQLArgument]) throws -> Int
+
     /// An expression: seconds since 1970 UTC by the database's own clock, the one that all its clients share.
     var clock: String { get }
 }

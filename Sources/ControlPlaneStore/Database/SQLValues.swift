@@ -47,7 +47,8 @@ extension Bool: SQLArgument, SQLReadable {
 }
 
 extension Optional: SQLArgument where Wrapped: SQLArgument {
-    var sqlValue: SQLValue { map(\.sqlValue) ?? .null }
+    // Without a key path, which for a generic type is made anew each time.
+    var sqlValue: SQLValue { map { $0.sqlValue } ?? .null }
 }
 
 /// One row of a result.

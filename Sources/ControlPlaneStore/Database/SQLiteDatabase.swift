@@ -1,13 +1,10 @@
 import GRDB
-import Synchronization
 
 /// SQLite in one file, through GRDB: one writer, as many readers as like.
 final class SQLiteDatabase: SQLDatabase {
     let pool: DatabasePool
     /// Only looks whether others have committed, which are all but itself.
     private let watcher: DatabaseQueue
-    /// What the watcher saw last.
-    private let seen = Mutex<StoreVersion?>(nil)
 
     /// Opens or creates the file.
     init(path: String) throws {
@@ -37,21 +34,31 @@ final class SQLiteDatabase: SQLDatabase {
         _ durability: Durability, _ body: @escaping @Sendable (any SQLConnection) throws -> Value
     ) async throws -> Value {
         try await Self.naming {
-            switch durability {
-            case .now: try await pool.write { try body(SQLiteConnection(database: $0)) }
-            case .soon:
-                try await pool.writeWithoutTransaction { database in
-                    try database.execute(sql: "PRAGMA synchronous = NORMAL")
-                    defer { try? database.execute(sql: "PRAGMA synchronous = FULL") }
-                    var value: Value?
-                    try database.inTransaction {
-                        value = try body(SQLiteConnection(database: database))
-                        return .commit
-                    }
-                    guard let value else { throw StoreFailure.unavailable("the transaction did not run") }
-                    return value
+            // Not by the pool's own `await`, which gives up with its task: what was begun is done.
+            try await withCheckedThrowingContinuation { (done: CheckedContinuation<Value, any Error>) in
+                pool.asyncWriteWithoutTransaction { database in
+                    done.resume(with: Result { try Self.transaction(durability, database, body) })
                 }
             }
+        }
+    }
+
+    private static func transaction<Value>(
+        _ durability: Durability, _ database: Database, _ body: (any SQLConnection) throws -> Value
+    ) throws -> Value {
+        if durability == .soon { try database.execute(sql: "PRAGMA synchronous = NORMAL") }
+        defer { if durability == .soon { try? database.execute(sql: "PRAGMA synchronous = FULL") } }
+        let connection = SQLiteConnection(database: database)
+        // Prepared once; the library's own transactions prepare theirs each time.
+        try connection.execute("BEGIN IMMEDIATE")
+        do {
+            let value = try body(connection)
+            try connection.execute("COMMIT")
+            return value
+        } catch {
+            // SQLite itself ends what a full disk has cut short.
+            if database.isInsideTransaction { try connection.execute("ROLLBACK") }
+            throw error
         }
     }
 
@@ -64,16 +71,10 @@ final class SQLiteDatabase: SQLDatabase {
 
     func version() -> StoreVersion? {
         try? watcher.unsafeRead { database in
-            guard let all = try Int.fetchOne(try database.cachedStatement(sql: "PRAGMA data_version")) else {
-                return nil
-            }
-            return try seen.withLock { seen in
-                if let seen, seen.all == all { return seen }
-                // Read afterwards: at worst it is newer than what it is remembered for.
-                let tokens = try Int.fetchOne(try database.cachedStatement(sql: "SELECT number FROM token_version"))
-                seen = tokens.map { StoreVersion(all: all, tokens: $0) }
-                return seen
-            }
+            let connection = SQLiteConnection(database: database)
+            guard let tokens = try connection.value(Int.self, "SELECT number FROM token_version") else { return nil }
+            // As that statement has seen the file.
+            return connection.dataVersion.map { StoreVersion(all: $0, tokens: tokens) }
         }
     }
 
@@ -115,48 +116,6 @@ final class SQLiteDatabase: SQLDatabase {
                 throw StoreFailure.unavailable(error.message ?? "\(error.resultCode)")
             default: throw error
             }
-        }
-    }
-}
-
-private struct SQLiteConnection: SQLConnection {
-    let database: Database
-
-    var clock: String { "((julianday('now') - 2440587.5) * 86400.0)" }
-
-    func run(_ sql: String, _ arguments: [any SQLArgument]) throws -> SQLResult {
-        let statement = try database.cachedStatement(sql: sql)
-        let arguments = StatementArguments(arguments.map { Self.stored($0.sqlValue) })
-        guard statement.columnCount > 0 else {
-            try statement.execute(arguments: arguments)
-            return SQLResult(changes: database.changesCount)
-        }
-        var columns: [String: Int] = [:]
-        for (index, name) in statement.columnNames.enumerated() { columns[name] = index }
-        let cursor = try Row.fetchCursor(statement, arguments: arguments)
-        var result = SQLResult()
-        while let row = try cursor.next() {
-            result.rows.append(SQLRow(columns: columns, values: row.databaseValues.map(Self.read)))
-        }
-        return result
-    }
-
-    private static func stored(_ value: SQLValue) -> DatabaseValue {
-        switch value {
-        case .null: .null
-        case .integer(let number): number.databaseValue
-        case .double(let number): number.databaseValue
-        case .text(let text): text.databaseValue
-        case .bool(let bool): bool.databaseValue
-        }
-    }
-
-    private static func read(_ value: DatabaseValue) -> SQLValue {
-        switch value.storage {
-        case .null, .blob: .null
-        case .int64(let number): .integer(Int(number))
-        case .double(let number): .double(number)
-        case .string(let text): .text(text)
         }
     }
 }

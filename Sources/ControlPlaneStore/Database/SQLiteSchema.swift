@@ -209,6 +209,21 @@ enum SQLiteSchema {
                         WHERE deleted_at IS NOT NULL AND purges = FALSE;
                     """)
         }
+        migrator.registerMigration("6 audit records are numbered by their rows") { database in
+            // A number that is never given again, as AUTOINCREMENT keeps, is one more page for each change to write; the
+            // newest record is never the one that is forgotten.
+            try database.execute(
+                sql: """
+                    ALTER TABLE audit RENAME TO audit_before;
+                    CREATE TABLE audit (
+                        id INTEGER PRIMARY KEY NOT NULL, at DOUBLE NOT NULL, user_id TEXT NOT NULL,
+                        user_name TEXT NOT NULL, token_id TEXT NOT NULL, address TEXT NOT NULL, action TEXT NOT NULL,
+                        object TEXT, status INTEGER NOT NULL);
+                    INSERT INTO audit SELECT id, at, user_id, user_name, token_id, address, action, object, status
+                        FROM audit_before;
+                    DROP TABLE audit_before;
+                    """)
+        }
         return migrator
     }
 }

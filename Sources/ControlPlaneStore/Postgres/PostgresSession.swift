@@ -226,4 +226,11 @@ extension PostgresSession: SQLConnection {
     func run(_ sql: String, _ arguments: [any SQLArgument]) throws -> SQLResult {
         try run(sql, arguments.map(\.sqlValue))
     }
+
+    func insert(_ sql: String, _ arguments: [any SQLArgument]) throws -> Int {
+        guard let number = try value(Int.self, sql + " RETURNING id", arguments) else {
+            preconditionFailure("a row that was inserted has no number")
+        }
+        return number
+    }
 }
