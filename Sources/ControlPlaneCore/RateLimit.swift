@@ -17,7 +17,10 @@ package struct RateLimit: Hashable, Sendable {
     /// - Parameter path: without the query.
     package static func `class`(method: String, path: String) -> Class {
         if method == "GET" || method == "HEAD" { return .list }
-        return method == "POST" && path.split(separator: "/") == ["api", "containers"] ? .create : .operation
+        guard method == "POST" else { return .operation }
+        // As it is written nearly always, and as the router reads it else.
+        let isCreation = path == "/api/containers" || path.split(separator: "/") == ["api", "containers"]
+        return isCreation ? .create : .operation
     }
 
     package struct Window: Hashable, Sendable {

@@ -35,6 +35,11 @@ package struct JSONObjectText {
         JSONText.write(value, to: &bytes)
     }
 
+    package mutating func add(_ name: String, _ value: JSONValue) {
+        begin(name)
+        value.write(to: &bytes)
+    }
+
     package mutating func add(_ name: String, _ values: [String]?) {
         guard let values else { return }
         begin(name)

@@ -13,7 +13,7 @@ extension JSONValue {
     /// `json` as text.
     package var jsonText: String { String(decoding: json, as: UTF8.self) }
 
-    private func write(to bytes: inout [UInt8]) {
+    func write(to bytes: inout [UInt8]) {
         switch self {
         case .null: bytes.append(contentsOf: "null".utf8)
         case .bool(let value): JSONText.write(value, to: &bytes)

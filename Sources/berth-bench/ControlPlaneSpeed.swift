@@ -127,10 +127,9 @@ struct ControlPlaneSpeed {
         var passed: [Double] = []
         for number in 0..<count {
             let order = #"{"image":"ubuntu","name":"\#(prefix)\#(number)","memory_mb":512}"#
-            let start = ContinuousClock.now
-            let answer = try connection.ask(
+            let (answer, time) = try connection.ask(
                 HTTPLoad.request("POST", "/api/containers", token: token, body: order))
-            passed.append(start.duration(to: .now).milliseconds)
+            passed.append(time.milliseconds)
             guard answer.status == 202 else {
                 throw ProgramFailure(.failure, "create: \(String(buffer: answer.body))")
             }
@@ -151,16 +150,14 @@ struct ControlPlaneSpeed {
                 let commit = try await bare.next()
                 let order = #"{"image":"ubuntu","name":"c\#(number)","memory_mb":512}"#
                 let request = HTTPLoad.request("POST", "/api/containers", token: token, body: order)
-                let start = ContinuousClock.now
-                let answer = try connection.ask(request)
-                let passed = start.duration(to: .now).milliseconds
+                let (answer, passed) = try connection.ask(request)
                 guard answer.status == 202,
                     let id = try JSONCoding.decode(JSONValue.self, from: answer.body)["db_id"]?.text
                 else { throw ProgramFailure(.failure, "create: \(String(buffer: answer.body))") }
                 made.append(id)
                 guard block >= 10 else { continue }
                 commits.append(commit)
-                accepted.append(passed)
+                accepted.append(passed.milliseconds)
             }
             // As many as one user may have; what a deletion leaves to be done is not measured with the next creation.
             for id in made {

@@ -25,7 +25,9 @@ final class DirectConnection {
     deinit { close(socket) }
 
     /// - Parameter request: one whole request.
-    func ask(_ request: ByteBuffer) throws -> HTTPAnswer {
+    /// - Returns: with the answer what passed until its last byte was there; to take it apart is not the server's work.
+    func ask(_ request: ByteBuffer) throws -> (answer: HTTPAnswer, passed: Duration) {
+        let start = ContinuousClock.now
         let written = request.readableBytesView.withUnsafeBytes { write(socket, $0.baseAddress, $0.count) }
         guard written == request.readableBytes else { throw ProgramFailure(.failure, "the request was not sent") }
         var received = ByteBuffer()
@@ -33,8 +35,9 @@ final class DirectConnection {
             let count = received.writeWithUnsafeMutableBytes(minimumWritableBytes: 16_384) {
                 max(0, read(socket, $0.baseAddress, $0.count))
             }
+            let passed = start.duration(to: .now)
             guard count > 0 else { throw ProgramFailure(.failure, "the connection ended before the answer") }
-            if let answer = HTTPAnswer(takenFrom: &received) { return answer }
+            if let answer = HTTPAnswer(takenFrom: &received) { return (answer, passed) }
         }
     }
 }

@@ -78,21 +78,24 @@ struct ContainerRoutes: Sendable {
         let warnings = body.warnings
 
         let container = try await service.create(order, for: caller.user)
-        var fields: [String: JSONValue] = [
-            "id": .string(container.presentedID), "db_id": .string(container.id.text),
-            "user_id": .string(container.userID),
-            "name": .string(container.spec.name), "image": .string(container.image), "role": .string(container.role),
-            "status": .string(container.status.rawValue),
-            "created_at": .string(Timestamp.text(seconds: container.createdAt)), "async": .bool(true),
-            "message": .string(Self.message(container)),
-            "resources": Presentation.resources(container),
-        ]
+        var answer = JSONObjectText()
+        answer.add("id", container.presentedID)
+        answer.add("db_id", container.id.text)
+        answer.add("user_id", container.userID)
+        answer.add("name", container.spec.name)
+        answer.add("image", container.image)
+        answer.add("role", container.role)
+        answer.add("status", container.status.rawValue)
+        answer.add("created_at", Timestamp.text(seconds: container.createdAt))
+        answer.add("async", true)
+        answer.add("message", Self.message(container))
+        answer.add("resources", Presentation.resources(container))
         if let end = container.spec.expiresAt {
-            fields["expires_at"] = .string(Timestamp.text(seconds: end))
-            fields["session_limit_seconds"] = .integer(Int((end - container.createdAt).rounded()))
+            answer.add("expires_at", Timestamp.text(seconds: end))
+            answer.add("session_limit_seconds", Int((end - container.createdAt).rounded()))
         }
-        if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
-        return .json(.object(fields), status: .accepted)
+        answer.add("warnings", warnings.isEmpty ? nil : warnings)
+        return .json(ByteBuffer(string: answer.text), status: .accepted)
     }
 
     /// - Parameter container: a new one, or the one of before that an idempotency key stands for.
