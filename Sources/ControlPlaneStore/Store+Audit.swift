@@ -104,16 +104,19 @@ extension Store {
         }
     }
 
+    /// All but the newest record: by its number the next one has a higher one.
+    ///
     /// - Returns: how many were removed.
     package func forgetAudit(before moment: Double, now: Double) async throws -> Int {
         try await database.write { database in
+            let newest = try database.value(Int.self, "SELECT MAX(id) FROM audit") ?? 0
             // Looks no further than the first that is kept.
             guard
                 let kept = try database.value(
                     // A clock that was wrong once must not keep all that came after.
                     Int.self, "SELECT id FROM audit WHERE at >= ? AND at <= ? ORDER BY id LIMIT 1",
                     [moment, now + 86_400])
-            else { return try database.execute("DELETE FROM audit WHERE at < ?", [moment]) }
+            else { return try database.execute("DELETE FROM audit WHERE id < ? AND at < ?", [newest, moment]) }
             return try database.execute("DELETE FROM audit WHERE id < ? AND at < ?", [kept, moment])
         }
     }

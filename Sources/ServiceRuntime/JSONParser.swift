@@ -132,8 +132,9 @@ package struct JSONParser {
         let text = String(decoding: bytes[start..<index], as: UTF8.self)
         if isWhole, let whole = Int(text) { return .integer(whole) }
         guard let number = Double(text), number.isFinite else { throw .notJSON(offset: start) }
-        // `512.0` and `5.12e2` are whole numbers, too.
-        return Int(exactly: number).map { .integer($0) } ?? .number(number)
+        // `512.0` and `5.12e2` are whole numbers, too; beyond 2^53 nobody knows which one was meant.
+        guard number.magnitude < 0x1p53, let whole = Int(exactly: number) else { return .number(number) }
+        return .integer(whole)
     }
 
     private mutating func digits() throws(Problem) {

@@ -163,7 +163,10 @@ import Testing
         }
         #expect(try await world.store.forgetAudit(before: 2.5, now: 10) == 2, "up to the first that is kept")
         #expect(try await world.records.map(\.at) == [2.2, 3, 1e12])
-        #expect(try await world.store.forgetAudit(before: 4, now: 10) == 2)
-        #expect(try await world.records.map(\.at) == [1e12])
+        #expect(try await world.store.forgetAudit(before: 4, now: 10) == 1)
+        #expect(try await world.records.map(\.at) == [2.2, 1e12], "the newest stays")
+        let last = try #require(try await world.records.first).number
+        try await world.store.keep(AuditNote(note().record), status: 200)
+        #expect(try #require(try await world.records.first).number > last)
     }
 }

@@ -32,7 +32,9 @@ import Testing
             ("-0", .integer(0)), ("512.0", .integer(512)), ("5.12e2", .integer(512)), ("0.5", .number(0.5)),
             ("-1E-2", .number(-0.01)), ("9223372036854775807", .integer(.max)),
             ("-9223372036854775808", .integer(.min)),
-            ("9223372036854775808", .number(9_223_372_036_854_775_808)), ("1e+30", .number(1e30)),
+            ("9223372036854775808", .number(9_223_372_036_854_775_808)), ("-9223372036854775809", .number(-0x1p63)),
+            ("9007199254740991.0", .integer(9_007_199_254_740_991)), ("9007199254740992.0", .number(0x1p53)),
+            ("501563987012e7", .number(5_015_639_870_119_999_488)), ("1e+30", .number(1e30)),
         ] as [(String, JSONValue)])
     func `what is fine`(text: String, value: JSONValue) throws {
         #expect(try parse(text) == value)
@@ -77,8 +79,20 @@ import Testing
         #expect(throws: JSONParser.Problem.notJSON(offset: offset)) { try parse(text) }
     }
 
+    private static func isSame(_ ours: JSONValue, _ theirs: JSONValue) -> Bool {
+        switch (ours, theirs) {
+        case (.array(let one), .array(let other)):
+            one.count == other.count && zip(one, other).allSatisfy { isSame($0, $1) }
+        case (.object(let one), .object(let other)):
+            one.count == other.count && one.allSatisfy { key, value in other[key].map { isSame(value, $0) } ?? false }
+        case (.number(let number), .integer(let whole)) where number.magnitude >= 0x1p53:
+            abs(number / Double(whole) - 1) < 1e-15
+        default: ours == theirs
+        }
+    }
+
     /// Of texts that are almost JSON the library must think the same, value and all; but for a comma before the end of a list
-    /// or an object, which it lets pass.
+    /// or an object, which it lets pass, and whole numbers beyond 2^53 that are not written as such.
     @Test func `what is read and what is refused is what the library reads and refuses`() throws {
         let seed = UInt64.random(in: 1...(.max))
         print("seed \(seed)")
@@ -101,7 +115,8 @@ import Testing
             do {
                 let ours = try parse(bytes)
                 read += 1
-                #expect(ours == theirs, "\(String(decoding: bytes, as: UTF8.self))")
+                #expect(
+                    theirs.map { Self.isSame(ours, $0) } == true, "\(String(decoding: bytes, as: UTF8.self))")
             } catch .notJSON(let offset) {
                 refused += 1
                 #expect(offset <= bytes.count)

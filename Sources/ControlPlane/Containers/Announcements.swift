@@ -2,8 +2,8 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-/// What follows from changes that are durable, in the order of the changes. Whoever asked for one does not wait for it: on an
-/// event loop it is done once the loop has nothing more at hand, which is when the answer is written.
+/// What follows from changes that are durable, in the order in which it was added. Whoever asked for one does not wait for it:
+/// on an event loop it is done once the loop has nothing more at hand, which is when the answer to a creation is written.
 final class Announcements: Sendable {
     private struct State {
         var isAtWork = false
@@ -28,21 +28,28 @@ final class Announcements: Sendable {
     }
 
     private func begin(on executor: any TaskExecutor) {
-        Task(executorPreference: executor) {
-            while let announce = self.next() { await announce() }
+        // Detached: what belongs to the request that was first is not that of the others.
+        Task.detached(executorPreference: executor) {
+            while let next = self.next() {
+                for announce in next { await announce() }
+            }
         }
     }
 
-    private func next() -> (@Sendable () async -> Void)? {
+    /// All that wait; nil, and no longer at work, where none does.
+    private func next() -> [@Sendable () async -> Void]? {
         var whoWaits: [CheckedContinuation<Void, Never>] = []
-        let next: (@Sendable () async -> Void)? = state.withLock { state in
-            if !state.waiting.isEmpty { return state.waiting.removeFirst() }
-            state.isAtWork = false
-            swap(&state.whoWaits, &whoWaits)
-            return nil
+        let next = state.withLock { state in
+            let next = state.waiting
+            state.waiting = []
+            if next.isEmpty {
+                state.isAtWork = false
+                swap(&state.whoWaits, &whoWaits)
+            }
+            return next
         }
         for continuation in whoWaits { continuation.resume() }
-        return next
+        return next.isEmpty ? nil : next
     }
 
     /// Waits until nothing is left to be announced.

@@ -80,7 +80,8 @@ package enum StoreFailure: Error, CustomStringConvertible {
     }
 }
 
-/// One connection within a transaction. Not to be kept beyond it.
+/// One connection within a transaction. Not to be kept beyond it; and an error is to be passed on, for with it the
+/// transaction may be over.
 protocol SQLConnection {
     /// Runs one statement; each `?` in it stands for the next argument.
     func run(_ sql: String, _ arguments: [any SQLArgument]) throws -> SQLResult

@@ -10,8 +10,11 @@ struct SQLiteConnection: SQLConnection {
 
     func run(_ sql: String, _ arguments: [any SQLArgument]) throws -> SQLResult {
         let statement = try database.cachedStatement(sql: sql).sqliteStatement
-        // One that is under way would keep its transaction from ending.
-        defer { sqlite3_reset(statement) }
+        // One that is under way would keep its transaction from ending, and what is bound may be a secret.
+        defer {
+            sqlite3_reset(statement)
+            sqlite3_clear_bindings(statement)
+        }
         guard sqlite3_bind_parameter_count(statement) == arguments.count else {
             throw DatabaseError(
                 resultCode: .SQLITE_MISUSE, message: "\(arguments.count) arguments for another number of places",
@@ -28,7 +31,8 @@ struct SQLiteConnection: SQLConnection {
             case SQLITE_ROW:
                 // A statement is prepared anew by its first step where the tables have changed.
                 if result.rows.isEmpty { columns = Self.columns(of: statement) }
-                result.rows.append(SQLRow(columns: columns, values: Self.values(of: statement)))
+                guard let values = Self.values(of: statement) else { throw error(SQLITE_NOMEM, sql) }
+                result.rows.append(SQLRow(columns: columns, values: values))
             case SQLITE_DONE:
                 result.changes = Int(sqlite3_changes(database.sqliteConnection))
                 return result
@@ -75,21 +79,21 @@ struct SQLiteConnection: SQLConnection {
         return columns
     }
 
-    private static func values(of statement: OpaquePointer) -> [SQLValue] {
-        (0..<sqlite3_column_count(statement)).map { index in
+    /// Nil where there is no memory for a text.
+    private static func values(of statement: OpaquePointer) -> [SQLValue]? {
+        var values: [SQLValue] = []
+        for index in 0..<sqlite3_column_count(statement) {
             switch sqlite3_column_type(statement, index) {
-            case SQLITE_INTEGER: .integer(Int(sqlite3_column_int64(statement, index)))
-            case SQLITE_FLOAT: .double(sqlite3_column_double(statement, index))
-            case SQLITE_TEXT: .text(text(of: statement, index))
+            case SQLITE_INTEGER: values.append(.integer(Int(sqlite3_column_int64(statement, index))))
+            case SQLITE_FLOAT: values.append(.double(sqlite3_column_double(statement, index)))
+            case SQLITE_TEXT:
+                guard let bytes = sqlite3_column_text(statement, index) else { return nil }
+                let text = UnsafeBufferPointer(start: bytes, count: Int(sqlite3_column_bytes(statement, index)))
+                values.append(.text(String(decoding: text, as: UTF8.self)))
             // No column holds bytes that are not text.
-            default: .null
+            default: values.append(.null)
             }
         }
-    }
-
-    private static func text(of statement: OpaquePointer, _ index: Int32) -> String {
-        guard let bytes = sqlite3_column_text(statement, index) else { return "" }
-        let count = Int(sqlite3_column_bytes(statement, index))
-        return String(decoding: UnsafeBufferPointer(start: bytes, count: count), as: UTF8.self)
+        return values
     }
 }

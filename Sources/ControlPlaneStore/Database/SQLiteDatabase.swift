@@ -56,8 +56,8 @@ final class SQLiteDatabase: SQLDatabase {
             try connection.execute("COMMIT")
             return value
         } catch {
-            // SQLite itself ends what a full disk has cut short.
-            if database.isInsideTransaction { try connection.execute("ROLLBACK") }
+            // SQLite itself ends what a full disk has cut short. What went wrong first is what is told.
+            if database.isInsideTransaction { _ = try? connection.execute("ROLLBACK") }
             throw error
         }
     }

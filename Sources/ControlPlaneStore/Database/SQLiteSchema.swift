@@ -210,8 +210,8 @@ enum SQLiteSchema {
                     """)
         }
         migrator.registerMigration("6 audit records are numbered by their rows") { database in
-            // A number that is never given again, as AUTOINCREMENT keeps, is one more page for each change to write; the
-            // newest record is never the one that is forgotten.
+            // The number that AUTOINCREMENT keeps is one more page for each change to write. None is given again without
+            // it either, as the newest record is never forgotten.
             try database.execute(
                 sql: """
                     ALTER TABLE audit RENAME TO audit_before;
@@ -219,8 +219,8 @@ enum SQLiteSchema {
                         id INTEGER PRIMARY KEY NOT NULL, at DOUBLE NOT NULL, user_id TEXT NOT NULL,
                         user_name TEXT NOT NULL, token_id TEXT NOT NULL, address TEXT NOT NULL, action TEXT NOT NULL,
                         object TEXT, status INTEGER NOT NULL);
-                    INSERT INTO audit SELECT id, at, user_id, user_name, token_id, address, action, object, status
-                        FROM audit_before;
+                    -- Without a list of columns, as between tables of one shape: pages are copied, rows are not taken apart.
+                    INSERT INTO audit SELECT * FROM audit_before;
                     DROP TABLE audit_before;
                     """)
         }
