@@ -50,6 +50,11 @@ package struct ProgressScale: Hashable, Sendable {
         _ = advance(generation, to: shown.percent, stage: shown.stage, shown.message)
     }
 
+    private static let stages = ["validating", "pulling", "creating", "starting", "configuring", "ready"]
+
+    /// Of one that is unknown here, as a later version may have, the lowest.
+    private static func rank(_ stage: String?) -> Int { stages.firstIndex { $0 == stage } ?? -1 }
+
     private mutating func advance(_ generation: Generation, to percent: Int, stage: String, _ message: String) -> Shown?
     {
         guard generation >= self.generation else { return nil }
@@ -57,7 +62,9 @@ package struct ProgressScale: Hashable, Sendable {
             self.generation = generation
             best = -1
         }
-        guard percent > best else { return nil }
+        // One stage begins where the one before ends.
+        let isNextStage = percent == best && Self.rank(stage) > Self.rank(latest?.stage)
+        guard percent > best || isNextStage else { return nil }
         best = percent
         latest = Shown(stage: stage, percent: percent, message: message)
         return latest

@@ -147,7 +147,8 @@ import Testing
         let first = scale.validating(1)?.percent
         #expect(first == 5)
         #expect(heard(.pulling) == 10 && heard(.pulling, 50, 100) == 35 && heard(.pulling, 40, 100) == nil)
-        #expect(heard(.pulling, 500, 100) == 60 && heard(.creating) == nil && heard(.starting) == 75)
+        #expect(heard(.pulling, 500, 100) == 60 && heard(.creating) == 60 && heard(.pulling, 100, 100) == nil)
+        #expect(heard(.creating) == nil && heard(.starting) == 75)
         #expect(heard(.pulling, 1, 100) == nil)
         let ready = (scale.ready(1)?.percent, scale.ready(1)?.percent)
         #expect(ready == (100, nil) && heard(.starting) == nil)

@@ -269,8 +269,15 @@ import Testing
         #expect(back["generation"] == back["observed_generation"], "\(back)")
         #expect(agent.wanted(id)?.spec.resources.memoryMB == 512)
 
-        // A deletion is one at once, whoever is there.
+        // What is wanted already is not known to be so.
         try await agent.disconnect()
+        for (method, act, body) in [
+            (.POST, "/start", nil), (.PATCH, "", #"{"memory_mb":512}"#),
+        ] as [(HTTPMethod, String, String?)] {
+            let same = try await client.call(method, path + act, body)
+            #expect(same.status == 202 && same.text("message")?.contains(later) == true, "\(method) \(act): \(same)")
+        }
+        // A deletion is one at once, whoever is there.
         let deleted = try await client.call(.DELETE, path)
         #expect(deleted.status == 202 && deleted.text("db_id") == id, "\(deleted)")
         #expect(deleted.text("message")?.hasPrefix("container deleted") == true)
@@ -344,6 +351,35 @@ import Testing
         #expect(agent.wanted(id)?.spec.expiresAt == nil)
         let entry = try await client.container(id).body
         #expect(entry["expires_at"] == nil && entry["session_limit_seconds"] == nil, "\(entry)")
+
+        // And the other way round: from the next start on it has one.
+        let back = try await RunningProgram.run(
+            try TestEnvironment.binary("berth-server"),
+            ["user", "set-tier", "--name", "ada", "--tier", "free"] + controlPlane.databaseFlag)
+        #expect(back.status == 0, "\(back)")
+        #expect(try await client.container(id).body["expires_at"] == nil)
+        #expect(try await client.call(.POST, "/api/containers/\(id)/start").status == 200)
+        try await client.untilStatus("stopped", id)
+        #expect(try await client.call(.POST, "/api/containers/\(id)/start").status == 403)
+        try await controlPlane.stop()
+    }
+
+    @Test func `without a host, what is to stop has stopped, and what is to run waits and says for what`() async throws
+    {
+        let controlPlane = try await TestControlPlane()
+        let client = await controlPlane.client()
+        let path = "/api/containers/" + (try #require(try await client.order().text("db_id")))
+        let changed = try await client.call(.PATCH, path, #"{"name":"other"}"#)
+        #expect(changed.status == 202 && changed.text("message") == "settings will be applied once there is a host")
+        for _ in 0..<2 {
+            let stopped = try await client.call(.POST, path + "/stop")
+            #expect(stopped.status == 200 && stopped.text("message") == "container stopped", "\(stopped)")
+            #expect(stopped.text("status") == "stopped")
+        }
+        let again = try await client.call(.PATCH, path, #"{"name":"another"}"#)
+        #expect(again.status == 200 && again.text("message") == "settings updated", "\(again)")
+        let started = try await client.call(.POST, path + "/start")
+        #expect(started.status == 202 && started.text("message")?.hasPrefix("container will be started; ") == true)
         try await controlPlane.stop()
     }
 

@@ -69,6 +69,9 @@ import WebSocketTransport
         // An agent's token opens nothing else.
         let asUser = APIClient(port: one.port, token: one.token)
         #expect(try await asUser.call(.GET, "/api/containers").status == 403)
+        #expect(try await asUser.call(.GET, "/api/profile").status == 403)
+        #expect(try await asUser.call(.GET, "/api/tokens/validate").status == 200)
+        #expect(await refusal { try await one.connect("/ws/events") } == 403)
         #expect(try await asUser.call(.POST, "/api/agents/register", #"{"name":"z"}"#).status == 403)
         try await controlPlane.stop()
     }

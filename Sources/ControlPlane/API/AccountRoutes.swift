@@ -18,7 +18,9 @@ struct AccountRoutes: Sendable {
     }
 
     @Sendable func profile(_ request: Request, _ context: APIContext) async throws -> Response {
-        let user = try context.caller.user
+        let caller = try context.caller
+        try caller.requireUser()
+        let user = caller.user
         return .json(
             .object([
                 "user": .object([
@@ -58,12 +60,14 @@ struct AccountRoutes: Sendable {
         let scopes = Set(words.compactMap(Scope.init))
         let allowed = Scope.allCases.map(\.rawValue).joined(separator: ", ")
         guard scopes.count == Set(words).count, !scopes.isEmpty else {
-            throw APIError.badField("scopes", words.joined(separator: ", "), expected: "some of \(allowed)")
+            throw APIError.badField(
+                "scopes", "\"\(words.joined(separator: ", ").prefix(80))\"", expected: "some of \(allowed)")
         }
         for scope in scopes { try caller.require(scope) }
-        let days = try body.integer("expires_in")
+        let expected = "a whole number of days from 1 to 3650"
+        let days = try body.integer("expires_in", expected: expected)
         if let days, !(1...3650).contains(days) {
-            throw APIError.badField("expires_in", String(days), expected: "a whole number of days from 1 to 3650")
+            throw APIError.badField("expires_in", String(days), expected: expected)
         }
         var (token, text) = TokenIssue.token(for: caller.user, name: name, scopes: scopes, days: days)
         // Nor for longer; one of an issuer only proves who asks.

@@ -38,13 +38,32 @@ struct BodyReader {
                 ["message": .string("send the body as Content-Type: application/json")])
         }
         do {
-            guard case .object(let fields) = try buffer.withUnsafeReadableBytes(JSONParser.value) else {
-                throw APIError(.badRequest, "the body must be a JSON object")
+            let value = try buffer.withUnsafeReadableBytes(JSONParser.value)
+            guard case .object(let fields) = value else {
+                throw Self.unreadable(
+                    "the body must be a JSON object", "body", value.shortDescription, expected: "a JSON object")
             }
             unread = fields
         } catch let problem as JSONParser.Problem {
-            throw APIError(.badRequest, "\(problem)")
+            throw Self.unreadable(problem)
         }
+    }
+
+    private static func unreadable(_ problem: JSONParser.Problem) -> APIError {
+        switch problem {
+        case .notUTF8: unreadable("\(problem)", "body", "other bytes", expected: "UTF-8")
+        case .tooDeep: unreadable("\(problem)", "body", "more", expected: "at most \(JSONParser.deepest) levels")
+        case .duplicateKey(let key):
+            unreadable("\(problem)", String(key.prefix(80)), "the key twice", expected: "each key once in an object")
+        case .notJSON(let offset):
+            unreadable("\(problem)", "body", "something else from byte \(offset) on", expected: "JSON")
+        }
+    }
+
+    private static func unreadable(_ message: String, _ field: String, _ value: String, expected: String) -> APIError {
+        APIError(
+            .badRequest, message,
+            ["field": .string(field), "value": .string(value), "expected": .string(expected)])
     }
 
     /// `application/json`, also with a suffix (`application/merge-patch+json`) and parameters; UTF-8 is the only charset.

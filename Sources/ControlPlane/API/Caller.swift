@@ -18,9 +18,11 @@ struct Caller: Sendable {
         guard token.scopes.contains(scope) || (token.scopes.contains(.admin) && user.isAdmin) else {
             throw APIError.scopeMissing(scope.rawValue)
         }
-        // An agent's own token speaks over its WebSocket alone.
-        guard token.agent == nil else { throw APIError.scopeMissing(scope.rawValue) }
+        try requireUser()
     }
+
+    /// An agent's own token speaks over its WebSocket alone; whether it is good may be asked with it.
+    func requireUser() throws { guard token.agent == nil else { throw APIError.scopeMissing(Scope.read.rawValue) } }
 }
 
 /// The context of a request: filled by `Authentication` on the routes that need it.

@@ -1,5 +1,6 @@
 import BerthModel
 import ControlPlaneCore
+import ServiceRuntime
 
 /// The fields `shell`, `environment`, `labels` and `command` of a creation, and limits, which an update takes too; what is
 /// not said here is `WorkloadSpec`'s to say.
@@ -51,12 +52,16 @@ extension ContainerRoutes {
         return table
     }
 
+    /// All specifications of a host travel in one message. Counted is what they take there: many short items are long, too.
     static func checkLength(_ order: ContainerService.CreateOrder) throws {
-        let bytes = WorkloadSpec.textBytes(
-            environment: order.environment, labels: order.labels, command: order.command)
+        var text = JSONObjectText()
+        text.add("environment", order.environment)
+        text.add("labels", order.labels)
+        text.add("command", order.command)
+        let bytes = text.text.utf8.count
         guard bytes <= WorkloadSpec.mostTextBytes else {
             throw APIError.badField(
-                "environment, labels, command", "\(bytes) bytes",
+                "environment, labels, command", "\(bytes) bytes of JSON",
                 expected: "at most \(WorkloadSpec.mostTextBytes) bytes together")
         }
     }

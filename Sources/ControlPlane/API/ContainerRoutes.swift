@@ -39,17 +39,25 @@ struct ContainerRoutes: Sendable {
 
     // MARK: create and read
 
+    private func image(_ body: inout BodyReader) throws -> String {
+        do {
+            if let image = try body.text("image"), !image.isEmpty { return image }
+            throw APIError.badField(
+                "image", "nothing",
+                expected: "one of \(service.configuration.images.supported.joined(separator: ", "))")
+        } catch var error as APIError {
+            error.fields["supported_images"] = service.supportedImages
+            throw error
+        }
+    }
+
     private static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
 
     @Sendable func create(_ request: Request, _ context: APIContext) async throws -> Response {
         let caller = try context.caller
         try caller.require(.write)
         var body = try await BodyReader(request)
-        guard let image = try body.text("image"), !image.isEmpty else {
-            throw APIError.badField(
-                "image", "nothing",
-                expected: "one of \(service.configuration.images.supported.joined(separator: ", "))")
-        }
+        let image = try self.image(&body)
         var order = ContainerService.CreateOrder(
             name: try body.text("name").flatMap { $0.isEmpty ? nil : $0 }, image: image,
             customImage: try body.text("custom_image"), role: try body.text("role") ?? "",
@@ -176,12 +184,11 @@ struct ContainerRoutes: Sendable {
             return try await agents.start(try await agents.owned(agent, by: caller))
         }
         let container = try await changeable(context, caller)
-        // Whoever has a tier without sessions by now has no end any more.
-        let hasSessions = caller.user.tier.hasSessions
-        if hasSessions, let end = container.spec.expiresAt, Timestamp.now() >= end {
+        let tier = caller.user.tier
+        if tier.hasSessions, let end = container.spec.expiresAt, Timestamp.now() >= end {
             throw APIError(.forbidden, "guest session expired")
         }
-        return try await started(try await service.start(container, keepsEnd: hasSessions))
+        return try await started(try await service.start(container, tier: tier))
     }
 
     @Sendable func restore(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -289,8 +296,9 @@ struct ContainerRoutes: Sendable {
         let warnings = body.warnings + leftBehind(outcome)
         if !warnings.isEmpty { fields["warnings"] = .array(warnings.map { .string($0) }) }
         guard outcome.isConfirmed else {
-            fields["message"] = .string(
-                "settings will be applied\(await gateway.isOnline(now.agent) ? "" : " when the host reconnects")")
+            let isOnline = await gateway.isOnline(now.agent)
+            let when = now.agent == nil ? " once there is a host" : isOnline ? "" : " when the host reconnects"
+            fields["message"] = .string("settings will be applied" + when)
             return .json(.object(fields), status: .accepted)
         }
         // The old container runs again, as it was.

@@ -65,8 +65,6 @@ struct SocketGate: Sendable {
     private func events(
         _ text: String, _ caller: Caller, _ head: HTTPRequestHead
     ) async throws -> UpgradeDecision<Purpose> {
-        // An agent's own token speaks for its agent alone.
-        guard caller.token.agent == nil else { return .refusing(.unauthorized) }
         try caller.require(.read)
         // Its first frame is the whole list.
         if let verdict = await limiter.count(.list, by: caller.user.id), !verdict.isAllowed {

@@ -152,6 +152,7 @@ struct ContainerService: Sendable {
             throw APIError(
                 .badRequest, problem,
                 [
+                    "supported_images": supportedImages,
                     "field": .string("custom_image"),
                     "value": .string(order.customImage.map { "\"\($0.prefix(80))\"" } ?? "nothing"),
                     "expected": .string("a reference of an image, such as node:20-alpine"),
@@ -159,12 +160,16 @@ struct ContainerService: Sendable {
         }
     }
 
-    private var supportedImages: JSONValue { .array(configuration.images.supported.map { .string($0) }) }
+    var supportedImages: JSONValue { .array(configuration.images.supported.map { .string($0) }) }
 
     // MARK: change
 
-    private func announce(_ type: String, of container: ContainerRecord, host: HostState) {
-        announce(type, to: container.userID, Presentation.container(container, activity: nil, host: host))
+    private func announce(_ type: String, of container: ContainerRecord) {
+        announcements.add { [board, gateway] in
+            let host: HostState = await gateway.isOnline(container.agent) ? .online : .offline
+            let data = Presentation.container(container, activity: nil, host: host)
+            await board.post(.event(user: container.userID, type: type, data: data))
+        }
     }
 
     /// - Parameter data: of an event for the streams of `user`.
@@ -180,20 +185,23 @@ struct ContainerService: Sendable {
         var isConfirmed: Bool
     }
 
-    /// - Parameter keepsEnd: false where its owner has a tier without sessions by now.
-    func start(_ container: ContainerRecord, keepsEnd: Bool) async throws -> Outcome {
-        let isAsWanted = container.wish == .running && (keepsEnd || container.spec.expiresAt == nil)
+    /// - Parameter tier: of its owner by now: one without sessions takes its end away, another gives it one where it has none.
+    func start(_ container: ContainerRecord, tier: Tier) async throws -> Outcome {
+        let session = configuration.sessionSeconds(of: tier)
+        let isAsWanted = container.wish == .running && (container.spec.expiresAt == nil) == (session == nil)
         // What waits for another try of its set-up gets it at once.
         let isUp = container.status == .running || (container.isUp && container.observed?.reason == nil)
         if isAsWanted, isUp, container.observed?.generation == container.generation {
-            return Outcome(before: container, container: container, isConfirmed: true)
+            // What was last known of a host that is away may be long ago.
+            let isKnown = await gateway.isOnline(container.agent)
+            return Outcome(before: container, container: container, isConfirmed: isKnown)
         }
-        housekeeping.ring()
         return try await change(container) { record in
             record.wish = .running
-            if !keepsEnd { record.spec.expiresAt = nil }
             // A start is a change even where it is wanted to run already: it ends a backoff.
             record.lastUsedAt = Timestamp.now()
+            let now = record.lastUsedAt
+            record.spec.expiresAt = session.map { record.spec.expiresAt ?? now + Double($0) }
         }
     }
 
@@ -201,7 +209,7 @@ struct ContainerService: Sendable {
         let outcome = try await change(container) { $0.wish = .stopped }
         // Where there is a host, it says so itself.
         if outcome.container.agent == nil, container.status != .stopped {
-            announce("container_stopped", of: outcome.container, host: .offline)
+            announce("container_stopped", of: outcome.container)
         }
         return outcome
     }
@@ -214,7 +222,9 @@ struct ContainerService: Sendable {
         // Where nothing is kept, its data is to go at once.
         housekeeping.ring()
         if outcome.container.agent == nil {
-            await board.post(.settled(container.id, generation: outcome.container.generation, isRemoved: true))
+            // Behind its creation, which remembers something of it.
+            let (id, generation) = (container.id, outcome.container.generation)
+            announcements.add { [board] in await board.post(.settled(id, generation: generation, isRemoved: true)) }
         } else {
             // Only what is gone is gone.
             outcome.isConfirmed = outcome.isConfirmed && outcome.container.observed?.phase == .removed
@@ -237,10 +247,10 @@ struct ContainerService: Sendable {
         case .hostIsGone: throw APIError.hostIsGone
         case .limitReached(let current): throw limitReached(current, user)
         case .restored(let container):
-            announce("container_created", of: container, host: .online)
+            announce("container_created", of: container)
             // It may fit somewhere by now, and its session may have an end.
             housekeeping.ring()
-            if container.agent == nil { await board.post(.placementWanted) }
+            if container.agent == nil { announcements.add { [board] in await board.post(.placementWanted) } }
             var before = container
             before.generation -= 1
             return try await settled(container, before: before)
@@ -267,7 +277,7 @@ struct ContainerService: Sendable {
             }
             if let idleTimeout { record.spec.idleTimeoutSeconds = limits.idleTimeout(idleTimeout) }
         }
-        announce("container_updated", of: outcome.container, host: .online)
+        announce("container_updated", of: outcome.container)
         // What waits may fit into what it has left.
         if outcome.container.spec.resources.memoryMB < outcome.before.spec.resources.memoryMB {
             await board.post(.placementWanted)
@@ -290,22 +300,33 @@ struct ContainerService: Sendable {
     ) async throws -> Outcome {
         let changed: ContainerRecord
         switch try await store.change(container.id, now: Timestamp.now(), body) {
-        case .changed(let record): changed = record
+        case .changed(let record):
+            changed = record
+            // It may end before what was the next to end.
+            if record.spec.expiresAt != nil { housekeeping.ring() }
         case .notFound: throw APIError.containerNotFound
         case .nameTaken: throw APIError(.conflict, "container name already exists")
         case .locked: throw APIError.locked("container")
         }
         guard changed.generation > container.generation else {
-            let isSettled = PresentedStatus.isSettled(changed.observed, at: changed.generation)
-            return Outcome(before: container, container: changed, isConfirmed: isSettled)
+            var isConfirmed = Self.needsNoHost(changed)
+            if changed.agent != nil, PresentedStatus.isSettled(changed.observed, at: changed.generation) {
+                isConfirmed = await gateway.isOnline(changed.agent)
+            }
+            return Outcome(before: container, container: changed, isConfirmed: isConfirmed)
         }
         return try await settled(changed, before: container)
+    }
+
+    /// Without a host nothing runs: that it should not is done at once.
+    private static func needsNoHost(_ container: ContainerRecord) -> Bool {
+        container.agent == nil && container.wish != .running
     }
 
     /// Tells the agent and waits for its answer.
     private func settled(_ changed: ContainerRecord, before container: ContainerRecord) async throws -> Outcome {
         guard let agent = changed.agent else {
-            return Outcome(before: container, container: changed, isConfirmed: changed.wish == .removed)
+            return Outcome(before: container, container: changed, isConfirmed: Self.needsNoHost(changed))
         }
         await gateway.desiredStateChanged(agent)
         guard await gateway.isOnline(agent) else {

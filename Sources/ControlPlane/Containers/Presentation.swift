@@ -169,7 +169,7 @@ enum Presentation {
             "session_type": .string("agent"),
             "role": .string(""),
             "created_at": .string(Timestamp.text(seconds: record.createdAt)),
-            "last_used_at": .string(Timestamp.text(seconds: record.lastSeenAt)),
+            "last_used_at": .string(Timestamp.text(seconds: isOnline ? Timestamp.now() : record.lastSeenAt)),
             "idle_seconds": .number(0),
             "os": .string(record.host.os),
             "arch": .string(record.host.arch),
