@@ -10,7 +10,7 @@ import WebSocketTransport
 @Suite struct Races {
     private static let rounds = 100
 
-    @Test(.timeLimit(.minutes(3)))
+    @Test(.timeLimit(.minutes(6)))
     func `parallel creates never exceed the limit, and of one name there is one`() async throws {
         let controlPlane = try await TestControlPlane()
         let client = await controlPlane.client()
@@ -37,7 +37,7 @@ import WebSocketTransport
         try await controlPlane.stop()
     }
 
-    @Test(.timeLimit(.minutes(3)))
+    @Test(.timeLimit(.minutes(6)))
     func `a change that races a deletion is made before it or not at all`() async throws {
         let controlPlane = try await TestControlPlane()
         let client = await controlPlane.client()
@@ -56,7 +56,7 @@ import WebSocketTransport
         try await controlPlane.stop()
     }
 
-    @Test(.timeLimit(.minutes(5)))
+    @Test(.timeLimit(.minutes(6)))
     func `what is deleted on a host stays so, whatever was asked for at the same time`() async throws {
         let controlPlane = try await TestControlPlane { _ in ["BERTH_CONFIRM_SECONDS": "5"] }
         let client = await controlPlane.client()
@@ -82,7 +82,7 @@ import WebSocketTransport
         try await controlPlane.stop()
     }
 
-    @Test(.timeLimit(.minutes(3)))
+    @Test(.timeLimit(.minutes(6)))
     func `what a token does after its revocation was answered fails`() async throws {
         let controlPlane = try await TestControlPlane()
         let admin = await controlPlane.client()
@@ -101,7 +101,7 @@ import WebSocketTransport
         try await controlPlane.stop()
     }
 
-    @Test(.timeLimit(.minutes(3)))
+    @Test(.timeLimit(.minutes(6)))
     func `a thousand clients hear of a change, and one that does not read holds up none`() async throws {
         let controlPlane = try await TestControlPlane()
         let client = await controlPlane.client()
