@@ -97,7 +97,8 @@ import Testing
         let seed = UInt64.random(in: 1...(.max))
         print("seed \(seed)")
         var random = SplitMix(seed: seed)
-        let pieces = Array(#"{}[],:"\0123456789.eE+-truefalsn u/bd8"#.utf8) + [0x00, 0x09, 0x0A, 0x20, 0xC3, 0xA9]
+        // No null: with one among the first four bytes the library takes the text for another encoding.
+        let pieces = Array(#"{}[],:"\0123456789.eE+-truefalsn u/bd8"#.utf8) + [0x01, 0x09, 0x0A, 0x20, 0xC3, 0xA9]
         var (read, refused) = (0, 0)
         for round in 0..<6000 {
             var bytes = JSONSamples.value(&random, deepest: 3).json
