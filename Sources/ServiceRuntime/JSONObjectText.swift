@@ -11,31 +11,13 @@ package struct JSONObjectText {
     /// The whole object.
     package var text: String { String(decoding: bytes, as: UTF8.self) + "}" }
 
-    package mutating func add(_ name: String, _ value: String?) {
-        guard let value else { return }
-        begin(name)
-        JSONText.write(value, to: &bytes)
-    }
+    package mutating func add(_ name: String, _ value: String?) { add(name, value.map { JSONValue.string($0) }) }
+    package mutating func add(_ name: String, _ value: Int?) { add(name, value.map { JSONValue.integer($0) }) }
+    package mutating func add(_ name: String, _ value: Double?) { add(name, value.map { JSONValue.number($0) }) }
+    package mutating func add(_ name: String, _ value: Bool?) { add(name, value.map { JSONValue.bool($0) }) }
 
-    package mutating func add(_ name: String, _ value: Int?) {
+    package mutating func add(_ name: String, _ value: JSONValue?) {
         guard let value else { return }
-        begin(name)
-        JSONText.write(value, to: &bytes)
-    }
-
-    package mutating func add(_ name: String, _ value: Double?) {
-        guard let value else { return }
-        begin(name)
-        JSONText.write(value, to: &bytes)
-    }
-
-    package mutating func add(_ name: String, _ value: Bool?) {
-        guard let value else { return }
-        begin(name)
-        JSONText.write(value, to: &bytes)
-    }
-
-    package mutating func add(_ name: String, _ value: JSONValue) {
         begin(name)
         value.write(to: &bytes)
     }
